@@ -1,0 +1,74 @@
+"""``python -m uhd.host``: one file a command, imported only when that command runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from uhd import __version__
+from uhd.errors import UhdError
+
+#: Command name -> one-line help. The module is the name with '-' as '_', and exports ``command``.
+COMMANDS: dict[str, str] = {
+    "build-fw": "Quantize a variant, generate its component and build the firmware.",
+    "parity": "Compare float model, host twin and device on a folder of photos.",
+    "demo": "Draw the boxes a model finds on photos.",
+    "train": "Train a detector on a folder of labelled photos.",
+    "export": "Write a checkpoint as ONNX.",
+    "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
+    "espdl": "Inspect or run a .espdl file.",
+    "bench": "Measure the reference runtime.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use, so that ``--help`` imports nothing heavy."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"uhd.host.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="uhd")
+def cli() -> None:
+    """From photographs of people to boxes out of an ESP32, checked at every step.
+
+    \b
+    Examples:
+      python -m uhd.host build-fw --variant R --target qemu
+      python -m uhd.host demo --photos DIR --target onnx --output boxes/
+      python -m uhd.host parity --target qemu --photos DIR
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 done, 2 a user's mistake, 3 vendor SDK missing)."""
+    try:
+        code = cli.main(args=arguments, prog_name="python -m uhd.host", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UhdError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
