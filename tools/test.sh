@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Set up what is missing, then run every check. Extra arguments go to pytest: tools/test.sh -k link
+set -euo pipefail
+. "$(dirname "$0")/setup.sh"
+
+# The machine's libraries must not fight over cores: two test processes, one thread each.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+say "lint"
+"$PYTHON" -m ruff check -q host tests
+"$PYTHON" -m ruff format -q --check host tests || say "formatting differs from 'ruff format'"
+say "tests"
+"$PYTHON" -m pytest -q -n "${UHD_TEST_JOBS:-2}" --dist loadgroup --durations 15 "$@"
+say "done"
