@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 
@@ -14,9 +13,9 @@ class Tensor:
     """A constant or an activation.
 
     ``shape`` is logical: activations NHWC, dense filters [N, H, W, C] and depthwise filters [1, H, W, N]
-    (N output channels), biases and tables [N]. ``exponents`` has one entry, or one per output channel;
-    real value = integer * 2**exponent. ``data`` is None for activations, otherwise the unpacked integers
-    in that logical shape, whatever layout the file stores.
+    (N output channels), other grouped filters [N, H, W, C / groups], biases and tables [N]. ``exponents`` has
+    one entry, or one per output channel; real value = integer * 2**exponent. ``data`` is None for activations,
+    otherwise the unpacked integers in that logical shape, whatever layout the file stores.
     """
 
     name: str
@@ -37,8 +36,9 @@ class Tensor:
 class Node:
     """One operator, in execution order. ``attributes`` holds ints, floats, strings, or lists of ints.
 
-    ``bits`` is 8 or 16 (the node's quant_type). Conv: ``group``, ``strides``, ``pads`` [t, l, b, r],
-    ``dilations``, ``kernel_shape``, ``activation`` ("Linear" or "Relu").
+    ``bits`` is 8 or 16 (the node's quant_type), or 32 for a node left in floating point. Conv: ``group``,
+    ``strides``, ``pads`` [t, l, b, r], ``dilations``, ``kernel_shape``, ``activation`` ("Linear" or "Relu").
+    An optional input that is not given is "".
     """
 
     name: str
