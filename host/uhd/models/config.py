@@ -1,0 +1,191 @@
+"""UltraTinyODConfig: every option of the architecture, as data. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from uhd.errors import ConfigError, UhdError
+from uhd.manifest import ScoreMode
+
+Region = Literal["backbone", "head", "both", "none"]
+Anchor = tuple[float, float]
+
+#: Anchors (w, h as fractions of the input) used when nothing else is said.
+DEFAULT_ANCHORS: tuple[Anchor, ...] = ((8 / 64, 16 / 64), (12 / 64, 28 / 64), (20 / 64, 40 / 64))
+
+_SPPF_ALIASES = {"conv1x1": "conv", "1x1": "conv"}
+_ACTIVATION_ALIASES = {"swish": "silu"}
+_CLASSLESS_MODE: dict[ScoreMode, ScoreMode] = {
+    "obj_quality_cls": "obj_quality", "obj_quality": "obj_quality", "quality_cls": "quality", "quality": "quality",
+    "obj_cls": "obj", "obj": "obj", "cls": "obj",
+}  # fmt: skip
+
+
+def _alias(table: Mapping[str, str]) -> BeforeValidator:
+    return BeforeValidator(lambda value: table.get(value, value) if isinstance(value, str) else value)
+
+
+#: JSON has no tuples.
+_AS_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Fake-quantization widths of a region; below 2 means off."""
+
+    weight: int = 0
+    activation: int = 0
+
+
+class UltraTinyODConfig(BaseModel):
+    """Architecture of one UltraTinyOD. Unknown keys and wrong types are errors; instances are immutable.
+
+    ``width`` w is the stem's channel count; the backbone ends with 4w channels at ``out_stride``.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    width: int = Field(default=64, ge=1, description="channels of the stem")
+    in_channels: int = Field(default=3, ge=1, description="3: RGB, 2: packed YUV 4:2:2, 1: luma")
+    num_classes: int = Field(default=1, ge=1)
+    disable_cls: bool = Field(default=False, description="no class and attribute branches")
+    attr_classes: int = Field(default=0, ge=0, description="classes of the separate attribute head")
+    out_stride: Literal[4, 8, 16] = 8
+    anchors: Annotated[tuple[Annotated[Anchor, _AS_TUPLE], ...], _AS_TUPLE] = Field(
+        default=DEFAULT_ANCHORS, min_length=1
+    )
+    activation: Annotated[Literal["silu", "relu"], _alias(_ACTIVATION_ALIASES)] = "silu"
+    conv: Literal["dw", "std"] = Field(default="dw", description="depthwise-separable or dense 3x3 blocks")
+    batchnorm: bool = True
+    residual: bool = Field(default=False, description="skips around block3 and block4")
+    sppf_scale: Annotated[Literal["none", "bn", "conv"], _alias(_SPPF_ALIASES)] = "none"
+    improved_head: bool = Field(default=False, description="context residual, quality branch, learnt wh_scale")
+    iou_aware_head: bool = Field(default=False, description="two-block towers, quality branch")
+    head_ese: bool = Field(default=False, description="effective squeeze-and-excitation on the shared trunk")
+    context_rfb: bool = False
+    context_dilation: int = 2
+    large_obj_branch: bool = False
+    large_obj_depth: int = 2
+    large_obj_ch_scale: float = Field(default=1.0, allow_inf_nan=False)
+    cls_bottleneck_ratio: float = Field(default=0.5, allow_inf_nan=False)
+    quant_arch: int = Field(default=0, ge=0, le=11, description="quantization-friendly rewiring, 0 is off")
+    score_mode: ScoreMode | None = Field(default=None, description="None: by the head, see resolved_score_mode")
+    quality_power: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    w_bits: int = Field(default=0, ge=0, le=16)
+    a_bits: int = Field(default=0, ge=0, le=16)
+    quant_target: Region = "both"
+    lowbit_quant_target: Region | None = None
+    lowbit_w_bits: int | None = Field(default=None, ge=0, le=16)
+    lowbit_a_bits: int | None = Field(default=None, ge=0, le=16)
+    highbit_quant_target: Region = "none"
+    highbit_w_bits: int = Field(default=8, ge=0, le=16)
+    highbit_a_bits: int = Field(default=8, ge=0, le=16)
+
+    @model_validator(mode="after")
+    def _check(self) -> UltraTinyODConfig:
+        for w, h in self.anchors:
+            if not (math.isfinite(w) and math.isfinite(h) and w > 0 and h > 0):
+                raise ValueError(f"anchor ({w}, {h}) is not a positive size")
+        overlap = _regions(self.lowbit_quant_target or self.quant_target) & _regions(self.highbit_quant_target)
+        if overlap:
+            raise ValueError(f"low-bit and high-bit quantization both name {' and '.join(sorted(overlap))}")
+        return self
+
+    @property
+    def anchor_count(self) -> int:
+        return len(self.anchors)
+
+    @property
+    def class_count(self) -> int:
+        """Classes of the class branch; 0 when it is disabled."""
+        return 0 if self.disable_cls else self.num_classes
+
+    @property
+    def attr_count(self) -> int:
+        return 0 if self.disable_cls else self.attr_classes
+
+    @property
+    def has_quality(self) -> bool:
+        return self.improved_head or self.iou_aware_head
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the backbone's output and of the head's trunk."""
+        return 4 * self.width
+
+    @property
+    def cls_channels(self) -> int:
+        """Channels of the class branch, never below 8 and never above the trunk's unless that is below 8."""
+        c = self.feature_channels
+        ratio = min(max(self.cls_bottleneck_ratio, 0.05), 1.0)
+        return max(8, min(c, round(c * ratio)))
+
+    @property
+    def large_obj_channels(self) -> int:
+        return round(self.feature_channels * max(0.25, self.large_obj_ch_scale))
+
+    @property
+    def resolved_score_mode(self) -> ScoreMode:
+        """The score mode in effect: the explicit one or the head's default, reduced if there are no classes."""
+        mode: ScoreMode = self.score_mode or ("quality_cls" if self.iou_aware_head else "obj_quality_cls")
+        return _CLASSLESS_MODE[mode] if self.disable_cls else mode
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """All output maps of the head, in order: box, obj, then those of quality, cls, attr that exist."""
+        optional = (("quality", self.has_quality), ("cls", self.class_count > 0), ("attr", self.attr_count > 0))
+        return ("box", "obj", *(name for name, there in optional if there))
+
+    @property
+    def raw_channels(self) -> int:
+        """Channels of the raw map: per anchor 4 + obj + (quality) + classes."""
+        return self.anchor_count * (5 + self.has_quality + self.class_count)
+
+    def maps_for(self, score_mode: ScoreMode | None = None, *, multi_label: bool = False) -> tuple[str, ...]:
+        """The maps that decoding in ``score_mode`` (None: the resolved one) needs, in ``map_names`` order.
+
+        A mode that asks for quality of a head without it falls back to objectness. ``multi_label`` adds the
+        class map in every mode. The attribute map belongs to no score and is never included.
+        """
+        mode = score_mode or self.resolved_score_mode
+        needed = {"box"}
+        if mode.startswith("obj") or ("quality" in mode and not self.has_quality):
+            needed.add("obj")
+        if "quality" in mode:
+            needed.add("quality")
+        if multi_label or mode.endswith("cls"):
+            needed.add("cls")
+        return tuple(name for name in self.map_names if name in needed)
+
+    def bits(self, region: Literal["backbone", "head"]) -> Bits:
+        """Fake-quantization widths of a region."""
+        if region in _regions(self.highbit_quant_target):
+            return Bits(self.highbit_w_bits, self.highbit_a_bits)
+        if region not in _regions(self.lowbit_quant_target or self.quant_target):
+            return Bits()
+        weight = self.w_bits if self.lowbit_w_bits is None else self.lowbit_w_bits
+        activation = self.a_bits if self.lowbit_a_bits is None else self.lowbit_a_bits
+        return Bits(weight, activation)
+
+    def options(self) -> dict[str, Any]:
+        """The fields as plain JSON values, for ``ModelManifest.options``; ``parse_config`` reads them back."""
+        return self.model_dump(mode="json")
+
+
+def _regions(target: Region) -> frozenset[str]:
+    return frozenset(("backbone", "head") if target == "both" else () if target == "none" else (target,))
+
+
+def parse_config(options: Mapping[str, Any], source: str, error: type[UhdError] = ConfigError) -> UltraTinyODConfig:
+    """Build a configuration from plain values. Raises ``error`` (one line, names ``source`` and the key)."""
+    try:
+        return UltraTinyODConfig.model_validate(dict(options))
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise error(f"{source}: {f'option {where}: ' if where else ''}{first['msg']}") from None
