@@ -1,0 +1,155 @@
+"""From a variant or checkpoint to a generated component: pick or make the .espdl, then generate code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from uhd import zoo
+from uhd.errors import ConfigError, DataError
+from uhd.files import sha256_file
+from uhd.manifest import ModelManifest
+from uhd.paths import MODEL_COMPONENT, build_root
+from uhd.targets import quantization_target
+from uhd.variants import get_variant
+
+#: Short preset names; the long form is ``<variant>-<preset>``.
+DEFAULT_PRESET = "speed"
+
+#: Scenes drawn for calibration when no photos are given.
+SCENES = 256
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to build. ``target`` is qemu, esp32s3 or esp32p4; ``preset`` as of ``uhd.quantize.presets``."""
+
+    variant: str
+    target: str
+    preset: str = DEFAULT_PRESET
+    checkpoint: Path | None = None
+    calibration: Path | None = None
+    calibration_images: int = 256
+
+    @property
+    def name(self) -> str:
+        """Folder name of the build: ``R-esp32s3-speed``."""
+        return f"{self.variant.upper()}-{self.target}-{short_preset(self.variant, self.preset)}"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A generated component with what it was made from."""
+
+    folder: Path
+    espdl: Path
+    manifest: ModelManifest
+    checkpoint: Path
+
+    @property
+    def espdl_sha256(self) -> str:
+        """The hash that the device reports."""
+        return sha256_file(self.espdl)
+
+    def onnx(self) -> Path:
+        """The float model as parts ONNX, exported once per checkpoint content."""
+        return float_onnx(self.checkpoint)
+
+
+def short_preset(variant: str, preset: str) -> str:
+    """``R-Speed`` and ``speed`` both name ``speed``; ``ConfigError`` if the letter is another variant's."""
+    letter, dash, rest = preset.partition("-")
+    if dash and len(letter) == 1:
+        if letter.upper() != variant.upper():
+            raise ConfigError(f"preset {preset} belongs to variant {letter.upper()}, not {variant.upper()}")
+        return rest.lower()
+    return preset.lower()
+
+
+def float_onnx(checkpoint: Path) -> Path:
+    """Parts ONNX of a checkpoint, in the build folder, made when its content has not been exported before."""
+    path = build_root() / "onnx" / f"{checkpoint.stem}-{sha256_file(checkpoint)[:16]}.onnx"
+    if not path.exists():
+        from uhd.export.onnx_export import export_onnx
+        from uhd.models.checkpoint import load_checkpoint
+
+        model, manifest = load_checkpoint(checkpoint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        export_onnx(model, manifest, path, flavour="parts")
+    return path
+
+
+def select_espdl(request: Request, note: Note = lambda text: None) -> tuple[Path, ModelManifest, Path]:
+    """The quantized model of a request: (.espdl, its manifest, the float checkpoint).
+
+    The shipped file is used unless a checkpoint or calibration photos are given; then it is quantized afresh,
+    and ``note`` hears on what.
+    """
+    variant = get_variant(request.variant)
+    target = quantization_target(request.target)
+    preset = short_preset(variant.letter, request.preset)
+    checkpoint = request.checkpoint or zoo.checkpoint_path(variant.letter)
+    if request.checkpoint is None and request.calibration is None:
+        shipped = zoo.shipped_espdl(variant.letter, target.name, preset)
+        if shipped is not None:
+            quantization = shipped.manifest.quantization
+            note(f"shipped {shipped.path.name}, calibrated on {quantization.calibration if quantization else '?'}")
+            return shipped.path, shipped.manifest, checkpoint
+    return _quantize(request, checkpoint, preset, note)
+
+
+def _quantize(request: Request, checkpoint: Path, preset: str, note: Note) -> tuple[Path, ModelManifest, Path]:
+    from uhd.models.checkpoint import load_checkpoint
+    from uhd.quantize import adapter, calibration
+    from uhd.quantize.presets import resolve_preset
+
+    if not checkpoint.exists():
+        raise DataError(f"{checkpoint}: no such checkpoint", hint="pass a .safetensors written by `uhd.host train`")
+    _, manifest = load_checkpoint(checkpoint)
+    if manifest.variant and manifest.variant.upper() != request.variant.upper():
+        raise ConfigError(f"{checkpoint}: holds variant {manifest.variant}, but --variant is {request.variant}")
+    if request.calibration is not None:
+        images = calibration.from_photos(request.calibration, manifest, request.calibration_images)
+    else:
+        images = calibration.from_scenes(manifest, SCENES)
+        note("calibrating on generated scenes; pass --calibration DIR with photos for the accuracy of a real model")
+    target = quantization_target(request.target)
+    output = build_root() / request.name / f"{checkpoint.stem}_{target.name}_{preset}.espdl"
+    quantized = adapter.quantize_onnx(
+        float_onnx(checkpoint),
+        output,
+        target=target.name,
+        calibration=images.array,
+        calibration_note=images.description,
+        preset=resolve_preset(preset, request.variant),
+        manifest=manifest,
+    )
+    note(f"quantized afresh on {images.description}")
+    return output, quantized, checkpoint
+
+
+def generate_component(
+    request: Request, espdl: Path, manifest: ModelManifest, checkpoint: Path, folder: Path | None = None
+) -> Component:
+    """Write the component for a quantized model.
+
+    For a chip it goes where ``idf.py`` finds it, ``firmware/components/uhd_model``; for the emulator into the
+    build folder, so that the committed component stays as it is.
+    """
+    from uhd.codegen import generate
+    from uhd.espdl.reader import read_espdl
+
+    if folder is None:
+        folder = build_root() / request.name / "uhd_model" if request.target == "qemu" else MODEL_COMPONENT
+    data = espdl.read_bytes()
+    model = read_espdl(data, quantization_target(request.target).name)
+    generate(model, data, manifest, folder)
+    return Component(folder, espdl, manifest, checkpoint)
+
+
+def prepare_component(request: Request, note: Note = lambda text: None, folder: Path | None = None) -> Component:
+    """``select_espdl`` and ``generate_component`` in one step."""
+    return generate_component(request, *select_espdl(request, note), folder=folder)

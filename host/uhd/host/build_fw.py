@@ -1,0 +1,111 @@
+"""``build-fw``: quantize, generate the component, build the firmware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from uhd.host.ui import Steps, emit_json, human_bytes, print_table
+
+EPILOG = """\b
+Examples:
+  python -m uhd.host build-fw --variant R --target qemu
+  python -m uhd.host build-fw --variant R --target esp32s3 --preset precision
+  python -m uhd.host build-fw --variant R --target esp32p4 --component-only
+  python -m uhd.host build-fw --variant R --target esp32s3 --calibration photos/
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--variant", required=True, help="Letter of a published size: R Y Z A F P N T S C M L.")
+@click.option("--target", required=True, type=click.Choice(["qemu", "esp32s3", "esp32p4"]), help="What to build for.")
+@click.option("--preset", default="speed", show_default=True, help="Precision preset: speed (int8), precision (mixed).")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Own weights (.safetensors) instead of the shipped.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Folder of photos: quantize afresh on them.")
+@click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
+@click.option("--component-only", is_flag=True, help="Stop after the component; needs no ESP-IDF.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    variant: str,
+    target: str,
+    preset: str,
+    checkpoint: Path | None,
+    calibration: Path | None,
+    calibration_images: int,
+    component_only: bool,
+    as_json: bool,
+) -> int:
+    """Quantize a variant, generate its component and build the firmware.
+
+    For esp32s3 and esp32p4 this calls idf.py where ESP-IDF is active. Where it is not, the component is left in
+    place and the exit code is 3, unless --component-only.
+    """
+    from uhd.device import build
+    from uhd.errors import SdkMissingError
+    from uhd.paths import build_root
+
+    request = build.Request(variant.upper(), target, preset, checkpoint, calibration, calibration_images)
+    steps = Steps(2 if component_only else 3, quiet=as_json)
+    steps.start(f"quantize  {request.variant} for {target}, preset {request.preset}")
+    espdl, manifest, weights = build.select_espdl(request, steps.note)
+    steps.done(f"{espdl.name}  {human_bytes(espdl.stat().st_size)}")
+    steps.start("generate  component uhd_model")
+    component = build.generate_component(request, espdl, manifest, weights)
+    steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
+
+    image: Path | None = None
+    missing: SdkMissingError | None = None
+    if not component_only:
+        steps.start(f"build     firmware for {target}")
+        try:
+            image = _build(target, request.variant, component.folder, build_root() / request.name)
+            steps.done(str(image))
+        except SdkMissingError as error:
+            missing = error
+            steps.note(str(error))
+    summary = _summary(request.name, component, image)
+    if as_json:
+        emit_json(summary)
+    else:
+        print_table(f"{request.name}", [(key.replace("_", " "), value) for key, value in _rows(summary)])
+    return missing.exit_code if missing else 0
+
+
+def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
+    if target == "qemu":
+        from uhd.device.qemu import build_elf
+
+        return build_elf(component, folder)
+    from uhd.device import idf
+
+    return idf.build(variant, target, folder)
+
+
+def _summary(name: str, component: object, image: Path | None) -> dict[str, object]:
+    from uhd.device.build import Component
+    from uhd.device.sizes import component_sizes
+
+    assert isinstance(component, Component)
+    quantization = component.manifest.quantization
+    return {
+        "build": name,
+        "model": component.manifest.name,
+        "espdl": str(component.espdl),
+        "espdl_sha256": component.espdl_sha256,
+        "weights_sha256": component.manifest.weights_sha256,
+        "component": str(component.folder),
+        "int16_operators": len(quantization.int16_operators) if quantization else 0,
+        "calibration": quantization.calibration if quantization else "",
+        "firmware": str(image) if image else None,
+        **component_sizes(component.folder, component.espdl, image),
+    }
+
+
+def _rows(summary: dict[str, object]) -> list[tuple[str, str]]:
+    rows = []
+    for key, value in summary.items():
+        if value is None:
+            continue
+        rows.append((key, human_bytes(value) if key.endswith("_bytes") and isinstance(value, int) else str(value)))
+    return rows
