@@ -1,0 +1,42 @@
+// From the anchor head's integer maps to boxes: the formulas of DecodeSpec (uhd/model.hpp), then greedy suppression, in integers only.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uhd/model.hpp"
+#include "uhd/status.hpp"
+
+namespace uhd {
+
+// Units of 1/65535 of the network input, and of score 1. Not clipped.
+struct Detection {
+  uint32_t candidate;  // (anchor * grid_h + row) * grid_w + column
+  uint32_t w, h;
+  uint16_t cx, cy;
+  uint16_t score;
+  uint8_t cls;
+};
+
+struct DecodeSettings {
+  uint16_t score_threshold_q16;  // keeps score >= this; 0 keeps score > 0
+  uint16_t nms_iou_q16;
+  uint16_t top_k;  // candidates that enter suppression, best first, equal scores in candidate order
+};
+
+// Ok if the tables and maps fit each other and the outputs: what detect() relies on. Unsupported without a DecodeSpec.
+Status check_decode(const ModelInfo& model);
+
+// Fills `rows` with the best top_k candidates, boxes included, best first, equal scores in candidate order. `outputs` are the
+// model's integers in the order of model.outputs. `candidates` counts all above the threshold. Requires check_decode() == Ok.
+// Returns the number of rows; BufferTooSmall is the caller's to avoid: capacity of rows >= top_k.
+size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSettings& settings, Detection* rows,
+              uint32_t* candidates);
+
+// IoU >= nms_iou_q16 / 65535, with IoU = intersection / (union + 1e-6) in pictures, exactly.
+bool overlaps(const Detection& a, const Detection& b, uint16_t nms_iou_q16);
+
+// Greedy suppression per class in place; `rows` best first. Returns how many remain, order kept.
+size_t suppress(Detection* rows, size_t count, uint16_t nms_iou_q16);
+
+}  // namespace uhd

@@ -1,0 +1,50 @@
+// From camera bytes to the integers the model takes, piece by piece, so that no camera picture is ever stored.
+//
+// The contract with the host (uhd.image.yuyv.camera_to_network): network pixel (x, y) of an out_width x out_height input takes
+// source pixel sx = x * width / out_width, sy = y * height / out_height (integer division). Channel 0 is that
+// pixel's own Y; channel 1 is U for even x and V for odd x, of the macropixel sx / 2 it lies in.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uhd/status.hpp"
+
+namespace uhd {
+
+// A YUYV picture: bytes Y0 U Y1 V, rows `stride` bytes apart.
+struct CameraPicture {
+  uint32_t width;
+  uint32_t height;
+  uint32_t stride;
+};
+
+// InvalidArgument unless the width is even and positive, the height positive, the stride at least 2 * width, and
+// `total` bytes hold all rows (the last one may lack its padding).
+Status check_camera(const CameraPicture& picture, uint32_t total);
+
+// Where network input goes: value v of element i (row-major height, width, channels) becomes table[v] in `integers`
+// (int8_t or int16_t by `bytes`) and v in `copy`. Either may be null.
+struct NetworkSink {
+  const int16_t* table;
+  uint8_t bytes;
+  void* integers;
+  uint8_t* copy;
+
+  void put(size_t i, uint8_t v) const {
+    if (copy) copy[i] = v;
+    if (!integers) return;
+    if (bytes == 1) {
+      static_cast<int8_t*>(integers)[i] = static_cast<int8_t>(table[v]);
+    } else {
+      static_cast<int16_t*>(integers)[i] = table[v];
+    }
+  }
+};
+
+// Takes from `data`, which is bytes [offset, offset + size) of the picture, whatever the network input needs of it.
+// The picture must have passed check_camera with some total >= offset + size.
+void camera_piece(const CameraPicture& picture, uint16_t out_width, uint16_t out_height, const uint8_t* data,
+                  uint32_t offset, uint32_t size, const NetworkSink& sink);
+
+}  // namespace uhd

@@ -1,0 +1,200 @@
+#include <string.h>
+
+#include "uhd/device.hpp"
+
+// What the device says.
+
+namespace uhd {
+namespace {
+
+using link::ErrorCode;
+using link::Health;
+
+constexpr uint32_t kPiece = 1024;  // bytes of a tensor in one frame: one lost frame costs little
+
+void copy_text(char* out, size_t capacity, const char* text) {
+  const size_t size = strlen(text);
+  memcpy(out, text, size < capacity ? size : capacity);
+}
+
+// Appends text and a number to a buffer that is known to be long enough.
+char* append(char* out, const char* text) {
+  while (*text) *out++ = *text++;
+  return out;
+}
+char* append(char* out, uint16_t value) {
+  char digits[5];
+  int count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + value % 10);
+    value = static_cast<uint16_t>(value / 10);
+  } while (value);
+  while (count) *out++ = digits[--count];
+  return out;
+}
+
+}  // namespace
+
+const char* Device::health_text() const {
+  switch (health_) {
+    case Health::kOk: return "ok";
+    case Health::kModelHash: return "the embedded .espdl does not have the SHA-256 it was generated from";
+    case Health::kMemory: return "too little memory for this model";
+    case Health::kModel: return "the model description does not fit this firmware";
+  }
+  return "unknown";
+}
+
+link::Config Device::default_config() const {
+  link::Config config;
+  if (model_.decode) {
+    config.score_threshold = model_.decode->score_threshold_q16;
+    config.nms_iou = model_.decode->nms_iou_q16;
+    config.top_k = model_.decode->top_k;
+  }
+  return config;
+}
+
+template <typename Message>
+void Device::fill_counters(Message* message) const {
+  const link::DecoderCounters& link = decoder_.counters();
+  message->frames_received = link.frames;
+  message->crc_errors = link.crc_errors;
+  message->malformed = link.malformed;
+  message->overlong = link.overlong;
+  message->unknown = unknown_;
+  message->inferences = inferences_;
+}
+
+void Device::send_info() {
+  const uint8_t outputs = model_.output_count > kMaxOutputs ? kMaxOutputs : model_.output_count;
+  const link::Config config = default_config();
+  link::Info info;
+  info.protocol_version = link::kProtocolVersion;
+  info.health = static_cast<uint8_t>(health_);
+  info.output_count = outputs;
+  info.input_height = model_.input.height;
+  info.input_width = model_.input.width;
+  info.input_channels = model_.input.channels;
+  info.input_bytes = model_.input.bytes;
+  info.input_exponent = model_.input.exponent;
+  info.class_count = model_.decode ? model_.decode->class_count : 0;
+  info.score_threshold = config.score_threshold;
+  info.nms_iou = config.nms_iou;
+  info.top_k = config.top_k;
+  info.arena_size = model_.arena_size;
+  info.espdl_size = model_.espdl_size;
+  info.max_frame_bytes = link::kMaxFrameBytes;
+  info.credit = options_.credit;
+  memcpy(info.model_hash, model_.hash, sizeof(info.model_hash));
+  copy_text(info.name, sizeof(info.name), model_.name);
+  copy_text(info.variant, sizeof(info.variant), model_.variant);
+  copy_text(info.target, sizeof(info.target), model_.target);
+  copy_text(info.backend, sizeof(info.backend), options_.backend);
+  fill_counters(&info);
+  writer_.begin(info);
+  for (uint8_t i = 0; i < outputs; i++) {
+    const TensorInfo& tensor = model_.outputs[i];
+    link::OutputInfo row;
+    copy_text(row.name, sizeof(row.name), tensor.name);
+    row.height = tensor.height;
+    row.width = tensor.width;
+    row.channels = tensor.channels;
+    row.bytes = tensor.bytes;
+    row.exponent = tensor.exponent;
+    uint8_t bytes[link::OutputInfo::kSize];
+    write(row, bytes);
+    writer_.put(bytes, sizeof(bytes));
+  }
+  writer_.end();
+}
+
+void Device::send_stats() {
+  link::Stats stats;
+  stats.uptime_us = port_.micros();
+  stats.memory_used = arena_ ? static_cast<uint32_t>(memory_needed(model_)) : 0;
+  stats.memory_size = static_cast<uint32_t>(memory_size_);
+  fill_counters(&stats);
+  writer_.send(stats);
+}
+
+void Device::send_ack(const link::Packet& packet, uint32_t frame_id, uint32_t next) {
+  link::Ack ack;
+  ack.reply_to = packet.seq;
+  ack.reply_type = packet.type;
+  ack.frame_id = frame_id;
+  ack.next_offset = next;
+  ack.credit = options_.credit;
+  writer_.send(ack);
+}
+
+void Device::send_error(const link::Packet* packet, ErrorCode code, uint32_t frame_id, const char* text) {
+  link::Error error;
+  error.protocol_version = link::kProtocolVersion;
+  error.code = static_cast<uint16_t>(code);
+  if (packet) {
+    error.reply_to = packet->seq;
+    error.reply_type = packet->type;
+  }
+  error.frame_id = frame_id;
+  writer_.begin(error);
+  writer_.put(text, strlen(text));
+  writer_.end();
+}
+
+void Device::send_version_error(const link::Packet& packet, uint16_t asked) {
+  char text[80];
+  char* end = append(text, "the device speaks protocol version ");
+  end = append(end, link::kProtocolVersion);
+  end = append(end, ", the host asked for ");
+  end = append(end, asked);
+  *end = 0;
+  send_error(&packet, ErrorCode::kVersion, 0, text);
+}
+
+template <typename Message>
+void Device::send_pieces(Message message, const uint8_t* data, uint32_t total) {
+  message.frame_id = picture_.head.frame_id;
+  message.total = total;
+  for (uint32_t offset = 0; offset < total; offset += kPiece) {
+    message.offset = offset;
+    writer_.begin(message);
+    writer_.put(data + offset, total - offset < kPiece ? total - offset : kPiece);
+    writer_.end();
+  }
+}
+
+void Device::send_results() {
+  if (picture_.flags & static_cast<uint16_t>(link::ConfigFlags::kSendOutputs)) {
+    for (uint8_t i = 0; i < model_.output_count; i++) {
+      link::Output output;
+      output.index = i;
+      send_pieces(output, static_cast<const uint8_t*>(outputs_[i]), model_.outputs[i].size());
+    }
+  }
+  const bool tensor = picture_.head.format == static_cast<uint8_t>(link::FrameFormat::kTensor);
+  if ((picture_.flags & static_cast<uint16_t>(link::ConfigFlags::kSendThumbnail)) && !tensor) {
+    link::Thumbnail thumbnail;
+    thumbnail.width = model_.input.width;
+    thumbnail.height = model_.input.height;
+    thumbnail.channels = static_cast<uint8_t>(model_.input.channels);
+    send_pieces(thumbnail, thumbnail_, model_.input.elements());
+  }
+  writer_.begin(picture_.result);
+  for (uint16_t i = 0; i < picture_.result.count; i++) {
+    const Detection& row = rows_[i];
+    link::Box box;
+    box.cx = row.cx;
+    box.cy = row.cy;
+    box.width = row.w;
+    box.height = row.h;
+    box.score = row.score;
+    box.cls = row.cls;
+    uint8_t bytes[link::Box::kSize];
+    write(box, bytes);
+    writer_.put(bytes, sizeof(bytes));
+  }
+  writer_.end();
+}
+
+}  // namespace uhd
