@@ -22,7 +22,8 @@ from uhd.espdl.layout import LANES, count, filter_dims, unpack_filter
 from uhd.espdl.model import EspdlModel, Node, Tensor
 from uhd.files import sha256_bytes
 
-_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool"}
+_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
+           11: "float64", 12: "uint32", 13: "uint64"}  # fmt: skip
 #: Where a tensor's values are when they are not in raw_data: data type -> (field, type of its elements).
 _TYPED_FIELDS = {"float32": (2, "f4"), "int32": (3, "i4"), "int64": (5, "i8")}
 _BITS = {"S8": 8, "S16": 16, "W8A16": 16, "F32": 32}
