@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -171,6 +171,10 @@ class UltraTinyODConfig(BaseModel):
         weight = self.w_bits if self.lowbit_w_bits is None else self.lowbit_w_bits
         activation = self.a_bits if self.lowbit_a_bits is None else self.lowbit_a_bits
         return Bits(weight, activation)
+
+    def with_anchors(self, anchors: Sequence[Sequence[float]]) -> UltraTinyODConfig:
+        """The same architecture with other anchors."""
+        return self.model_validate({**self.model_dump(), "anchors": [list(pair) for pair in anchors]})
 
     def options(self) -> dict[str, Any]:
         """The fields as plain JSON values, for ``ModelManifest.options``; ``parse_config`` reads them back."""

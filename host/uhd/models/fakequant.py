@@ -40,3 +40,12 @@ class QuantConv2d(nn.Conv2d):
         if self.weight_bits < 2:
             return super().forward(x)
         return self._conv_forward(x, quantize_weight(self.weight, self.weight_bits), self.bias)
+
+
+def bake_weights(model: nn.Module) -> None:
+    """Store every low-bit convolution's rounded weights in place of its own, so that they need no more rounding."""
+    for module in model.modules():
+        if isinstance(module, QuantConv2d) and module.weight_bits >= 2:
+            with torch.no_grad():
+                module.weight.copy_(quantize_weight(module.weight, module.weight_bits))
+            module.weight_bits = 0

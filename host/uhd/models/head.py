@@ -32,6 +32,10 @@ class Head(nn.Module):
 
     anchors: Tensor
     wh_scale: Tensor
+    box_tower_res_alpha_raw: nn.Parameter | None
+    box_tower_res1_alpha_raw: nn.Parameter | None
+    box_tower_res2_alpha_raw: nn.Parameter | None
+    large_obj_gate_raw: nn.Parameter | None
 
     def __init__(self, config: UltraTinyODConfig) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class Head(nn.Module):
         self._build_trunk(style)
         self._build_towers(style)
         self._build_outputs()
+        self.register_load_state_dict_post_hook(_sync_anchors)  # type: ignore[no-untyped-call]
 
     def _reset_wh_scale(self) -> None:
         ones = torch.ones_like(self.anchors)
@@ -140,8 +145,7 @@ class Head(nn.Module):
         """
         anchors = anchors.detach().to(self.anchors)
         changed = anchors.shape != self.anchors.shape
-        pairs = tuple((float(w), float(h)) for w, h in anchors)
-        self.config = self.config.model_validate({**self.config.model_dump(), "anchors": pairs})
+        self.config = self.config.with_anchors(anchors.tolist())
         self.anchors = anchors.clone()
         if changed:
             device = anchors.device
@@ -171,7 +175,7 @@ class Head(nn.Module):
         elif self.box_tower_res_alpha_raw is not None:
             x = self.box_tower[0](x)
             x = x + torch.sigmoid(self.box_tower_res_alpha_raw) * self.box_tower[1](x)
-        elif self.box_tower_res1_alpha_raw is not None:
+        elif self.box_tower_res1_alpha_raw is not None and self.box_tower_res2_alpha_raw is not None:
             x = x + torch.sigmoid(self.box_tower_res1_alpha_raw) * self.box_tower[0](x)
             x = x + torch.sigmoid(self.box_tower_res2_alpha_raw) * self.box_tower[1](x)
         else:
@@ -180,8 +184,8 @@ class Head(nn.Module):
             x = functional.hardtanh(x, 0.0, 6.0)
         if self.config.quant_arch not in _BOX_SPLIT:
             return self.box_out(x)
-        pairs = [out(x).unflatten(1, (-1, 2)) for out in (self.box_out_xy, self.box_out_wh)]
-        return torch.cat(pairs, 2).flatten(1, 2)
+        a = self.anchors.shape[0]
+        return interleave({"xy": self.box_out_xy(x), "wh": self.box_out_wh(x)}, a)
 
     def _quality(self, x: Tensor) -> Tensor:
         return self.quality_out(self.quality_tower(x) if self.config.iou_aware_head else self.quality_conv(x))
@@ -218,9 +222,17 @@ class Head(nn.Module):
         return interleave(self.maps(features, names), self.config.anchor_count)
 
 
+def _sync_anchors(head: nn.Module, _keys: object) -> None:
+    """After weights are loaded: the anchors came with them."""
+    assert isinstance(head, Head)
+    if not head.anchors.is_meta:
+        head.config = head.config.with_anchors(head.anchors.tolist())
+
+
 def interleave(maps: dict[str, Tensor], anchor_count: int) -> Tensor:
     """Join maps [B,A*n,H,W] so that the channels of one anchor follow each other: tx,ty,tw,th,obj,(quality),cls..."""
-    per_anchor = [part.unflatten(1, (anchor_count, -1)) for part in maps.values()]
+    b, _, h, w = next(iter(maps.values())).shape
+    per_anchor = [part.view(b, anchor_count, part.shape[1] // anchor_count, h, w) for part in maps.values()]
     return torch.cat(per_anchor, 2).flatten(1, 2)
 
 
