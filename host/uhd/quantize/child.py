@@ -1,0 +1,106 @@
+"""Running the quantizing process and listening to it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uhd import errors
+from uhd.errors import ModelError, ToolMissingError, UhdError
+from uhd.paths import PACKAGE, build_root
+from uhd.quantize.job import ESP_PPQ_VERSION, JobFolder
+
+Progress = Callable[[str, int, int], None]
+
+_ERRORS: dict[str, type[UhdError]] = {"ConfigError": errors.ConfigError, "ModelError": errors.ModelError}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the process decided: names of the int16 operators in its graph, and remarks."""
+
+    int16: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def require_esp_ppq() -> None:
+    """Raises ``ToolMissingError`` unless the one known version of esp-ppq is installed."""
+    hint = f"run `pip install esp-ppq=={ESP_PPQ_VERSION}`"
+    try:
+        version = importlib.metadata.version("esp-ppq")
+    except importlib.metadata.PackageNotFoundError:
+        raise ToolMissingError("esp-ppq is not installed", hint=hint) from None
+    if version != ESP_PPQ_VERSION:
+        raise ToolMissingError(f"esp-ppq {version} is installed, but only {ESP_PPQ_VERSION} is known", hint=hint)
+
+
+def _environment() -> dict[str, str]:
+    """One thread and a fixed hash seed: esp-ppq orders constants by Python's string hash."""
+    return {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+
+
+def run(folder: JobFolder, source: Path, progress: Progress | None) -> Answer:
+    """Quantize the job in ``folder``; ``source`` is the user's file, for messages.
+
+    Raises what the process answered, or ``ModelError`` with the place of its log if it broke down.
+    """
+    require_esp_ppq()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uhd.quantize.worker", str(folder.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        cwd=folder.root,
+        env=_environment(),
+        text=True,
+    )
+    last: dict[str, Any] = {}
+    with process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            for line in process.stdout:
+                last = json.loads(line)
+                if "step" in last and progress is not None:
+                    progress(last["step"], last["done"], last["total"])
+            start_up = process.stderr.read()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode == 0 and "int16" in last:
+        return Answer(tuple(last["int16"]), tuple(last["notes"]))
+    if last.get("error") in _ERRORS:
+        raise _ERRORS[last["error"]](f"{source}: {last['message']}")
+    raise _breakdown(folder, source, process.returncode, last, start_up)
+
+
+def _breakdown(folder: JobFolder, source: Path, code: int, last: dict[str, Any], start_up: str) -> ModelError:
+    """The process failed in a way nobody foresaw: keep its log."""
+    if last.get("error") == "crash":
+        reason = str(last["message"])
+    elif code < 0:
+        reason = f"the process was ended by {signal.Signals(-code).name}"
+    else:
+        reason = f"the process ended with code {code}"
+    kept = build_root() / "logs" / f"quantize-{source.stem}.log"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if folder.log.exists():
+        shutil.copyfile(folder.log, kept)
+    with kept.open("a", encoding="utf-8") as log:
+        log.write(start_up)
+    return ModelError(f"{source}: esp-ppq could not quantize it: {reason}", hint=f"its log is {kept}")

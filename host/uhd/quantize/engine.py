@@ -1,0 +1,167 @@
+"""The calls into esp-ppq. Imported by the quantizing process only: it loads torch and prints a lot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from esp_ppq import lib
+from esp_ppq.api import get_target_platform
+from esp_ppq.api.espdl_interface import generate_test_value
+from esp_ppq.api.interface import dispatch_graph, load_onnx_graph
+from esp_ppq.api.setting import QuantizationSettingFactory
+from esp_ppq.core import TensorQuantizationConfig
+from esp_ppq.executor import TorchExecutor
+from numpy.typing import NDArray
+from onnxsim import simplify
+
+from uhd.quantize.job import Job, JobFolder
+from uhd.quantize.passes import amend_exporter, amend_pipeline
+from uhd.quantize.patterns import Operator, Selection, select
+
+#: Called with a step's name, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+class _Batches:
+    """The calibration pictures one by one, in order, as often as esp-ppq asks; it reports each."""
+
+    def __init__(self, pictures: NDArray[np.float32], report: Callable[[], None]) -> None:
+        self._pictures = [torch.from_numpy(p[None].copy()) for p in pictures]
+        self._report = report
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for picture in self._pictures:
+            yield picture
+            self._report()
+
+    @property
+    def first(self) -> torch.Tensor:
+        return self._pictures[0]
+
+
+def quantize(folder: JobFolder, progress: Progress) -> Selection:
+    """Do the job in ``folder`` and leave the .espdl there.
+
+    Returns what became int16. Raises ``ConfigError`` where a pattern matches nothing, anything where esp-ppq fails.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    TensorQuantizationConfig._hash_seed = 0  # esp-ppq seeds the order of its scales with the clock
+    job, pictures = folder.read()
+    progress("simplify", 0, 1)
+    graph = load_onnx_graph(str(_simplify(folder)))
+    selection = select(operators_of(graph), job.patterns, job.preset, job.bits)
+    graph = _calibrate(graph, job, selection, pictures, progress)
+    progress("export", 0, 1)
+    _export(graph, job, torch.from_numpy(pictures[:1].copy()), folder.espdl)
+    progress("export", 1, 1)
+    return selection
+
+
+def _simplify(folder: JobFolder) -> Path:
+    """The copy of the model that esp-ppq loads: simplified, every constant used once (its exporter needs that)."""
+    model = onnx.load(folder.onnx)
+    simplified, equivalent = simplify(model)
+    model = simplified if equivalent else model
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    used: set[str] = set()
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in constants and name in used:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(constants[name])
+                copy.name = f"{name}.{node.name or node.output[0]}.{index}"
+                model.graph.initializer.append(copy)
+                node.input[index] = copy.name
+            used.add(name)
+    path = folder.root / "simplified.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def operators_of(graph: Any) -> list[Operator]:
+    """esp-ppq's graph as plain data, in execution order."""
+    return [
+        Operator(op.name, op.type, tuple(consumer.name for consumer in graph.get_downstream_operations(op)))
+        for op in graph.topological_sort()
+    ]
+
+
+def _platforms(job: Job) -> tuple[Any, Any]:
+    """esp-ppq's names for int8 and for int16 with float64 arithmetic on a target."""
+    return get_target_platform(job.target, "w8a8"), get_target_platform(job.target, "w16a16", debug=True)
+
+
+def _setting(job: Job, selection: Selection) -> Any:
+    int8, int16 = _platforms(job)
+    setting = QuantizationSettingFactory.espdl_setting(num_of_bits=job.bits)
+    setting.lut_optimization = False  # tables are for int8 activations; int16 ones stay what the graph says
+    general, special = (job.algorithm, job.int16_algorithm) if job.bits == 8 else (job.int16_algorithm, job.algorithm)
+    activations = setting.quantize_activation_setting
+    activations.calib_algorithm = general
+    activations.calib_algorithm_per_layer = {
+        name: special for name in (selection.int16 if job.bits == 8 else selection.int8)
+    }
+    if job.equalize:
+        setting.equalization = True
+        setting.equalization_setting.iterations = 4
+        setting.equalization_setting.value_threshold = 0.4
+        setting.equalization_setting.opt_level = 2
+        setting.equalization_setting.interested_layers = None
+    for names, platform in ((selection.int16, int16), (selection.int8, int8)):
+        for name in names:
+            setting.dispatching_table.append(name, platform)
+    return setting
+
+
+def _calibrate(graph: Any, job: Job, selection: Selection, pictures: NDArray[np.float32], progress: Progress) -> Any:
+    setting = _setting(job, selection)
+    platform = _platforms(job)[0 if job.bits == 8 else 1]
+    graph = dispatch_graph(
+        graph=graph, platform=platform, dispatcher=setting.dispatcher, dispatching_table=setting.dispatching_table
+    )
+    quantizer = lib.Quantizer(platform, graph)
+    quantizer.build_quant_pipeline = amend_pipeline(quantizer.build_quant_pipeline)
+    # Histogram algorithms look at every picture twice: first for the range, then for the histogram.
+    steps = max(2, len(pictures))  # esp-ppq refuses a single step
+    used = {job.algorithm, job.int16_algorithm} if selection.int16 else {job.algorithm}
+    total = steps * (2 if used & {"kl", "mse"} else 1)
+    done = 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        progress("calibrate", min(done, total), total)
+
+    progress("calibrate", 0, total)
+    batches = _Batches(pictures, report)
+    quantizer.quantize(
+        inputs=[batches.first],
+        calib_dataloader=batches,
+        executor=TorchExecutor(graph=quantizer._graph, device="cpu"),
+        setting=setting,
+        calib_steps=steps,
+        collate_fn=lambda batch: batch,
+    )
+    return quantizer._graph
+
+
+def _export(graph: Any, job: Job, picture: torch.Tensor, path: Path) -> None:
+    amend_exporter()
+    vectors = generate_test_value(graph, "cpu", [picture]) if job.test_vectors else None
+    lib.Exporter(platform=_platforms(job)[0 if job.bits == 8 else 1]).export(
+        file_path=str(path),
+        graph=graph,
+        values_for_test=vectors,
+        export_config=False,
+        int16_lut_step=-1,
+        metadata_props=dict(sorted(job.metadata.items())),
+    )

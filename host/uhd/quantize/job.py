@@ -1,0 +1,66 @@
+"""What the quantizing process is asked to do and what it answers: files in one folder, no torch needed to read them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uhd.quantize.presets import Preset
+
+#: esp-ppq's calibration algorithms for activations.
+ALGORITHMS = ("kl", "minmax", "percentile", "mse")
+
+#: The only version that the repairs in ``passes`` know.
+ESP_PPQ_VERSION = "1.3.12"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One quantization. ``metadata`` goes into the .espdl; the calibration array lies beside as a .npy file."""
+
+    target: str
+    patterns: tuple[str, ...]
+    preset: Preset | None
+    algorithm: str
+    int16_algorithm: str
+    bits: int
+    equalize: bool
+    test_vectors: bool
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Names of the files of a job."""
+
+    root: Path
+
+    @property
+    def onnx(self) -> Path:
+        return self.root / "model.onnx"
+
+    @property
+    def espdl(self) -> Path:
+        return self.root / "model.espdl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "esp-ppq.log"
+
+    def write(self, job: Job, onnx: bytes, calibration: NDArray[np.float32]) -> None:
+        """Everything that the quantizing process reads."""
+        self.onnx.write_bytes(onnx)
+        np.save(self.root / "calibration.npy", calibration, allow_pickle=False)
+        (self.root / "job.json").write_text(json.dumps(asdict(job)))
+
+    def read(self) -> tuple[Job, NDArray[np.float32]]:
+        """The job and its calibration array."""
+        fields = json.loads((self.root / "job.json").read_text())
+        fields["patterns"] = tuple(fields["patterns"])
+        if fields["preset"] is not None:
+            fields["preset"] = Preset(**{**fields["preset"], "operators": tuple(fields["preset"]["operators"])})
+        return Job(**fields), np.load(self.root / "calibration.npy", allow_pickle=False)
