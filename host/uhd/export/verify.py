@@ -34,7 +34,7 @@ def largest_difference(wrapper: nn.Module, model: onnx.ModelProto, image: FloatA
     tensors = [expected] if isinstance(expected, torch.Tensor) else list(expected)
     worst = 0.0
     for tensor, got in zip(tensors, run_onnx(model, image), strict=True):
-        want = tensor.numpy()
+        want = tensor.detach().numpy()
         rows = want.ndim == 3 and want.shape[-1] == 6
         difference = row_difference(want[0], got[0]) if rows else float(np.abs(want - got).max())
         worst = max(worst, difference / max(1.0, float(np.abs(want).max())))

@@ -81,7 +81,8 @@ class Post(nn.Module):
         gy, gx = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
         cx = (tx.sigmoid() + gx.view(1, 1, h, w).to(x.dtype)) / float(w)
         cy = (ty.sigmoid() + gy.view(1, 1, h, w).to(x.dtype)) / float(h)
-        size = self.model.anchors * self.model.wh_scale
+        # Without the improved head the factors are a buffer of ones, which published graphs leave out.
+        size = self.model.anchors * self.model.wh_scale if self.model.config.improved_head else self.model.anchors
         bw = size[:, 0].view(1, a, 1, 1) * softplus(tw)
         bh = size[:, 1].view(1, a, 1, 1) * softplus(th)
         score, label = _best_class(base, cls)

@@ -54,7 +54,7 @@ def import_reference(path: Path) -> tuple[UltraTinyOD, ModelManifest]:
         )
     except ValueError:
         raise ModelError(f"{path}: unknown resize mode {mode!r}") from None
-    return model.eval(), complete_manifest(model, manifest)
+    return model.eval(), complete_manifest(model, manifest, source)
 
 
 def _choose_weights(stored: Any, source: str) -> tuple[dict[str, Tensor], dict[str, Any], bool]:

@@ -28,16 +28,17 @@ def load_weights(model: UltraTinyOD, state: Mapping[str, Tensor], source: str) -
     model.load_state_dict(dict(state))
 
 
-def complete_manifest(model: UltraTinyOD, manifest: ModelManifest) -> ModelManifest:
+def complete_manifest(model: UltraTinyOD, manifest: ModelManifest, source: str = "") -> ModelManifest:
     """``manifest`` with everything that the model itself decides: options, channels, anchors, wh_scale, scores.
 
-    Raises ``ModelError`` if the manifest's colour contract has another number of channels than the model.
+    Raises ``ModelError``, naming ``source`` (default: the manifest's name), if the manifest's colour contract has
+    another number of channels than the model.
     """
     config = model.config
     channels = channels_of(manifest.resize_mode)
     if channels != config.in_channels:
         raise ModelError(
-            f"{manifest.name}: resize mode {manifest.resize_mode} makes {channels} channels, "
+            f"{source or manifest.name}: resize mode {manifest.resize_mode} makes {channels} channels, "
             f"but the model takes {config.in_channels}"
         )
     return manifest.model_copy(

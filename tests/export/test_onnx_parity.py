@@ -1,0 +1,148 @@
+"""What exported files compute, in ONNX Runtime, against torch and against the golden outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from support.golden import golden_array, golden_config, golden_file, golden_model, golden_names, with_recipe_weights
+from uhd.export.onnx_export import build_onnx
+from uhd.export.verify import largest_difference, row_difference, run_onnx
+from uhd.export.wrappers import Parts, Post, Raw
+from uhd.manifest import ModelManifest
+from uhd.models import UltraTinyODConfig
+from uhd.models.checkpoint import load_checkpoint
+from uhd.models.ultratinyod import UltraTinyOD
+
+torch.set_num_threads(1)
+NAMES = golden_names()
+EXPORTED = [
+    n for n in NAMES if n in {"opt_minimal", "opt_nc3", "opt_nonsquare", "opt_score_obj_cls", "opt_lowbit_w4a4"}
+]
+
+
+def manifest_for(config: UltraTinyODConfig, height: int = 64, width: int = 64) -> ModelManifest:
+    mode = {1: "opencv_inter_nearest_y", 2: "opencv_inter_nearest_yuv422", 3: "opencv_inter_nearest"}[
+        config.in_channels
+    ]
+    return ModelManifest(name="test", resize_mode=mode, input_height=height, input_width=width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detection_rows_of_every_case(name: str) -> None:
+    """The traced module itself, for all options."""
+    model, image, want = golden_model(name), golden_array(name, "input.npy"), golden_array(name, "decoded.npy")
+    with torch.no_grad():
+        got = Post(model, 100)(torch.from_numpy(image)).numpy()
+    assert got.shape == want.shape
+    for one, other in zip(got, want, strict=True):
+        assert row_difference(other, one) <= 1e-5
+
+
+@pytest.mark.parametrize("name", EXPORTED or NAMES[:1])
+def test_exported_detection_rows(name: str) -> None:
+    image, want = golden_array(name, "input.npy"), golden_array(name, "decoded.npy")
+    height, width = image.shape[2:]
+    file = build_onnx(golden_model(name), manifest_for(golden_config(name), height, width), "post", verify=False)
+    assert row_difference(want[0], run_onnx(file, image[:1])[0][0]) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["w16_yuv422", "w16_rgb", "w64_se_iou_swish"])
+def test_published_checkpoints_export(name: str) -> None:
+    """From .pt to outputs, for each flavour, against recorded outputs of the published exporter."""
+    model, manifest = load_checkpoint(golden_file(name, "checkpoint.pt"))
+    image = golden_array(name, "input.npy")[:1]
+    rows = run_onnx(build_onnx(model, manifest, "post"), image)[0]
+    assert row_difference(golden_array(name, "decoded.npy")[0], rows[0]) <= 1e-5
+    if name.startswith("w64"):
+        return
+    assert row_difference(golden_array(name, "static_ort.npz")["score_classid_cxcywh"][0], rows[0]) <= 1e-5
+    parts = build_onnx(model, manifest, "parts")
+    recorded = golden_array(name, "nopost_noconcat_ort.npz")
+    names = [output.name for output in parts.graph.output]
+    assert set(names) == set(recorded)
+    for output, got in zip(names, run_onnx(parts, image), strict=True):
+        np.testing.assert_allclose(got, recorded[output], atol=1e-5, rtol=0)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"improved_head": True, "sppf_scale": "bn"},
+    {"iou_aware_head": True, "disable_cls": True, "quality_power": 0.5},
+    {"improved_head": True, "iou_aware_head": True, "quant_arch": 7, "num_classes": 2},
+    {"large_obj_branch": True, "quant_arch": 5, "score_mode": "cls", "num_classes": 2, "context_rfb": True},
+    {"conv": "std", "batchnorm": False, "out_stride": 16, "attr_classes": 2, "in_channels": 1},
+]
+
+
+@pytest.mark.parametrize("flavour", ["parts", "raw", "post"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_file_equals_model(options: dict[str, Any], flavour: Any) -> None:
+    config = UltraTinyODConfig(width=4, residual=True, **options)
+    model = with_recipe_weights(UltraTinyOD(config)).eval()
+    file = build_onnx(model, manifest_for(config, 48, 80), flavour, top_k=20, verify=False)
+    image = np.random.default_rng(3).random((1, config.in_channels, 48, 80), np.float32)
+    wrapper = {"parts": Parts, "raw": Raw}[flavour](model) if flavour != "post" else Post(model, 20)
+    assert largest_difference(wrapper, file, image) <= 1e-5
+    assert not any(node.op_type == "BatchNormalization" for node in file.graph.node)
+
+
+def test_raw_map_keeps_the_channels_of_an_anchor_together() -> None:
+    config = UltraTinyODConfig(width=4, iou_aware_head=True, num_classes=2)
+    model = with_recipe_weights(UltraTinyOD(config)).eval()
+    image = np.random.default_rng(1).random((1, 3, 64, 64), np.float32)
+    raw, anchors, wh_scale = run_onnx(build_onnx(model, manifest_for(config), "raw"), image)
+    with torch.no_grad():
+        maps = {key: value.numpy() for key, value in model.maps(torch.from_numpy(image)).items()}
+    blocks = raw.reshape(3, 4 + 1 + 2, 8, 8)
+    for a, block in enumerate(blocks):
+        np.testing.assert_allclose(block[:4], maps["box"][0, 4 * a : 4 * a + 4], atol=1e-5)
+        np.testing.assert_allclose(block[4], maps["quality"][0, a], atol=1e-5)
+        np.testing.assert_allclose(block[5:], maps["cls"][0, 2 * a : 2 * a + 2], atol=1e-5)
+    np.testing.assert_array_equal(anchors, model.anchors.numpy())
+    np.testing.assert_array_equal(wh_scale, model.wh_scale.detach().numpy())
+
+
+def test_rows_are_the_best_cells() -> None:
+    """Rows against a slow, separate decoding of the maps."""
+    config = UltraTinyODConfig(width=4, improved_head=True, num_classes=3, quality_power=2.0)
+    model = with_recipe_weights(UltraTinyOD(config)).eval()
+    image = np.random.default_rng(1).random((1, 3, 32, 64), np.float32)
+    rows = run_onnx(build_onnx(model, manifest_for(config, 32, 64), "post", top_k=1000), image)[0][0]
+    with torch.no_grad():
+        maps = {key: value[0].double().numpy() for key, value in model.maps(torch.from_numpy(image)).items()}
+    want = []
+    for a, (aw, ah) in enumerate((model.anchors * model.wh_scale).tolist()):
+        for y in range(4):
+            for x in range(8):
+                tx, ty, tw, th = maps["box"][4 * a : 4 * a + 4, y, x]
+                scores = [
+                    _sigmoid(maps["obj"][a, y, x]) * _sigmoid(maps["quality"][a, y, x]) ** 2 * _sigmoid(logit)
+                    for logit in maps["cls"][3 * a : 3 * a + 3, y, x]
+                ]
+                box = (
+                    (_sigmoid(tx) + x) / 8,
+                    (_sigmoid(ty) + y) / 4,
+                    aw * np.logaddexp(0, tw),
+                    ah * np.logaddexp(0, th),
+                )
+                want.append((max(scores), float(np.argmax(scores)), *box))
+    want.sort(key=lambda row: -row[0])
+    assert len(rows) == len(want) == 3 * 4 * 8
+    assert row_difference(np.array(want, np.float32), rows) <= 1e-5
+
+
+def _sigmoid(x: float) -> float:
+    return float(1 / (1 + np.exp(-x)))
+
+
+def test_graph_outputs_that_are_constants() -> None:
+    config = UltraTinyODConfig(width=4)
+    file = build_onnx(with_recipe_weights(UltraTinyOD(config)), manifest_for(config), "parts", verify=False)
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in file.graph.initializer}
+    np.testing.assert_array_equal(constants["anchors"], np.float32(config.anchors))
+    assert constants["wh_scale"].shape == (3, 2)
