@@ -10,6 +10,8 @@ from uhd.espdl.model import EspdlModel, Node, Tensor
 _SAME_SHAPE = ("Relu", "Clip", "Sigmoid", "Swish", "HardSwish", "HardSigmoid", "Tanh", "LUT", "RequantizeLinear",
                "Identity", "LeakyRelu", "PRelu")  # fmt: skip
 _BINARY = ("Add", "Sub", "Mul")
+#: Inputs that must be there (the first so many); every other operator needs one, Concat all that it lists.
+_REQUIRED = {"Conv": 2, "Gemm": 2, **dict.fromkeys(_BINARY, 2)}
 _HINT = "the file is damaged: copy it again, or quantize the model again"
 
 
@@ -38,23 +40,22 @@ def check_nodes(model: EspdlModel) -> None:
         try:
             _check_node(node, model)
         except ModelError as error:
-            raise ModelError(str(error), hint=_HINT) from None
+            raise ModelError(str(error), hint="" if "; " in str(error) else _HINT) from None
     for name in model.outputs:
         if name not in made:
             raise ModelError(f"graph output {name!r} is never made", hint=_HINT)
 
 
 def _check_node(node: Node, model: EspdlModel) -> None:
-    if not node.outputs or not node.inputs:
-        raise ModelError(f"node {node.name!r} has no input or no output")
+    required = len(node.inputs) if node.op == "Concat" else _REQUIRED.get(node.op, 1)
+    if not node.outputs or not node.inputs or len(node.inputs) < required or "" in node.inputs[:required]:
+        raise ModelError(f"node {node.name!r} ({node.op}) lacks an input or output")
     if node.bits in (8, 16) and model.tensors[node.outputs[0]].dtype != f"int{node.bits}":
         raise ModelError(f"node {node.name!r} computes int{node.bits} into {model.tensors[node.outputs[0]].dtype}")
     for name in node.outputs:
         if len(set(model.tensors[name].exponents)) != 1:
             raise ModelError(f"tensor {name!r} has {len(model.tensors[name].exponents)} exponents")
-    x = model.tensors.get(node.inputs[0])
-    if x is None:
-        return
+    x = model.tensors[node.inputs[0]]
     expected = _expected(node, x, model)
     actual = model.tensors[node.outputs[0]].shape
     if expected is not None and expected != actual:
@@ -71,11 +72,14 @@ def _expected(node: Node, x: Tensor, model: EspdlModel) -> tuple[int, ...] | Non
         return (x.shape[0], *shapes.window(node).output(x.shape[1], x.shape[2]), x.shape[3])
     if node.op in _SAME_SHAPE:
         return x.shape
-    if node.op in _BINARY and len(node.inputs) == 2 and node.inputs[1]:
+    if node.op in _BINARY:
         other = model.tensors[node.inputs[1]].shape
         found = shapes.broadcast(x.shape, other)
         if found is None:
-            raise ModelError(f"node {node.name!r}: {x.shape} and {other} do not broadcast")
+            raise ModelError(
+                f"node {node.name!r}: {x.shape} and {other} do not broadcast",
+                hint="fold constants of one value a channel into a convolution (the exporter leaves them NCHW)",
+            )
         return found
     if node.op == "GlobalAveragePool" and len(x.shape) == 4:
         return (x.shape[0], 1, 1, x.shape[3])
@@ -87,7 +91,7 @@ def _expected(node: Node, x: Tensor, model: EspdlModel) -> tuple[int, ...] | Non
 
 
 def _conv(node: Node, x: Tensor, model: EspdlModel) -> tuple[int, ...]:
-    if len(node.inputs) < 2 or model.tensors[node.inputs[1]].data is None:
+    if model.tensors[node.inputs[1]].data is None:
         raise ModelError(f"node {node.name!r} has no constant filter")
     if node.attributes.get("activation") not in ("Linear", "Relu"):
         raise ModelError(f"node {node.name!r} has activation {str(node.attributes.get('activation'))[:20]!r}")

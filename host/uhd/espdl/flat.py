@@ -21,7 +21,7 @@ _F32 = struct.Struct("<f")
 _I8 = struct.Struct("<b")
 
 #: What following one table costs of the budget, in the same unit as a byte of a vector: tables are slow to walk.
-_TABLE_COST = 16
+_TABLE_COST = 64
 
 
 class FlatError(Exception):

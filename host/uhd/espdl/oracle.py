@@ -2,8 +2,8 @@
 
 It is the reference that the C++ runtime is compared with, and itself equals, with no tolerance, the test vectors that
 esp-ppq embeds. Everywhere y = saturate(round(x * 2**(e_in - e_out))), rounding by target; ``uhd.espdl.operators`` has
-one readable function an operator and says where ESP-DL and esp-ppq disagree. A node whose exponents are not aligned as ESP-DL needs them is refused: the device
-would compute something else than was quantized.
+one readable function an operator and says where ESP-DL and esp-ppq disagree. A node whose exponents are not aligned
+as ESP-DL needs them is refused: the device would compute something else than was quantized.
 """
 
 from __future__ import annotations

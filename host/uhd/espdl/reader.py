@@ -7,7 +7,7 @@ whose schema ESP-DL publishes (``espdl.fbs``). Field numbers below are that sche
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ def _parse(data: bytes, target: str | None) -> EspdlModel:
         activation = _value_info(table)
         if activation.name:
             tensors.setdefault(activation.name, activation)
+    _transposed(nodes, tensors)
     inputs = tuple(table.text(0) for table in graph.tables(4))
     outputs = tuple(table.text(0) for table in graph.tables(5))
     model = EspdlModel(
@@ -257,6 +258,17 @@ def _filters(nodes: tuple[Node, ...], constants: dict[str, _Constant]) -> dict[s
             data = np.ascontiguousarray(data.transpose(3, 1, 2, 0))
         tensors[name] = Tensor(name, data.shape, stored.dtype, stored.exponents, data)
     return tensors
+
+
+def _transposed(nodes: tuple[Node, ...], tensors: dict[str, Tensor]) -> None:
+    """Set the shapes that Transpose nodes make: of those it inserts itself, esp-ppq 1.3.12 writes a wrong one."""
+    for node in nodes:
+        if node.op != "Transpose" or not node.inputs or not node.outputs:
+            continue
+        x, y, order = tensors.get(node.inputs[0]), tensors.get(node.outputs[0]), node.attributes.get("perm")
+        if x is None or y is None or not isinstance(order, list) or sorted(order) != list(range(len(x.shape))):
+            raise FlatError(f"node {node.name!r} permutes what it cannot")
+        tensors[y.name] = replace(y, shape=tuple(x.shape[axis] for axis in order))
 
 
 def _vectors(tables: list[Table], tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:

@@ -108,9 +108,14 @@ def reduced_axes(node: Node, tensors: Mapping[str, Tensor], rank: int) -> tuple[
     return tuple(sorted({v % rank for v in values}))
 
 
+def has_filter(node: Node) -> bool:
+    """Whether a node multiplies with a filter, its second input."""
+    return node.op in ("Conv", "Gemm") and len(node.inputs) > 1
+
+
 def macs(node: Node, tensors: Mapping[str, Tensor]) -> int:
     """Multiply-accumulates of a node: those of Conv and Gemm, 0 for anything else."""
-    if node.op not in ("Conv", "Gemm") or len(node.inputs) < 2:
+    if not has_filter(node):
         return 0
     weight, y = tensors[node.inputs[1]], tensors[node.outputs[0]]
     outputs = weight.shape[3] if is_depthwise(node, weight) else weight.shape[0]
