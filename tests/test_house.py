@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
 from support.shared import ROOT
 
 HOST = ROOT / "host" / "uhd"

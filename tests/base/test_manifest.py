@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.shared import ROOT
 
+from support.shared import ROOT
 from uhd.errors import ModelError
 from uhd.manifest import ModelManifest, Quantization, TensorSpec, load_manifest, parse_manifest
 

@@ -60,13 +60,17 @@ class Component:
 
 
 def short_preset(variant: str, preset: str) -> str:
-    """``R-Speed`` and ``speed`` both name ``speed``; ``ConfigError`` if the letter is another variant's."""
-    letter, dash, rest = preset.partition("-")
-    if dash and len(letter) == 1:
-        if letter.upper() != variant.upper():
-            raise ConfigError(f"preset {preset} belongs to variant {letter.upper()}, not {variant.upper()}")
-        return rest.lower()
-    return preset.lower()
+    """The preset's name within the variant: ``R-Speed``, ``speed`` and ``int8`` all give ``speed``.
+
+    Raises ``ConfigError`` for an unknown preset and for one of another variant.
+    """
+    from uhd.quantize.presets import resolve_preset
+
+    letter, dash, _ = preset.partition("-")
+    if dash and len(letter) == 1 and letter.upper() != variant.upper():
+        raise ConfigError(f"preset {preset} belongs to variant {letter.upper()}, not {variant.upper()}")
+    resolved = resolve_preset(preset, get_variant(variant).letter)
+    return resolved.name.partition("-")[2].lower() if resolved.operators else DEFAULT_PRESET
 
 
 def float_onnx(checkpoint: Path) -> Path:

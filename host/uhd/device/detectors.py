@@ -67,11 +67,10 @@ def decode_float(maps: dict[str, NDArray[Any]], manifest: ModelManifest, setting
         scores,
         boxes,
         score_threshold=settings.score_threshold,
-        nms_iou=settings.nms_iou,
+        iou_threshold=settings.nms_iou,
         top_k=settings.top_k,
-        limit=settings.limit,
     )[0]
-    return np.asarray(rows, np.float64)
+    return np.asarray(rows[: settings.limit], np.float64)
 
 
 class OnnxDetector:
@@ -105,8 +104,8 @@ class OracleDetector:
 
         self._model = read_espdl(component.espdl)
         self._manifest, self._settings = component.manifest, settings
-        exponent = self._model.tensors[self._model.inputs[0]].exponent
-        self._table = quantize_input_table(exponent, self._model.tensors[self._model.inputs[0]].dtype)
+        tensor = self._model.tensors[self._model.inputs[0]]
+        self._table = quantize_input_table(component.manifest.resize_mode, tensor.exponent, tensor.dtype)
 
     def detect(self, network_input: NDArray[np.uint8]) -> Detection:
         from uhd.espdl import oracle
@@ -119,10 +118,12 @@ class OracleDetector:
         return Detection(decode_float(maps, self._manifest, self._settings), outputs)
 
 
-def quantize_input_table(exponent: int, dtype: str = "int8") -> NDArray[np.int64]:
-    """Integer of each of the 256 network input values: round half up of value / 255 * 2**-exponent, saturated."""
+def quantize_input_table(resize_mode: str, exponent: int, dtype: str = "int8") -> NDArray[np.int64]:
+    """Integer of each of the 256 network input bytes: its value in 0..1 over 2**exponent, rounded half up, saturated."""
+    from uhd.image.resize import network_values
+
     top = np.iinfo(np.dtype(dtype)).max
-    value = np.floor(np.arange(256) / 255.0 * 2.0**-exponent + 0.5)
+    value = np.floor(network_values(resize_mode).astype(np.float64) * 2.0**-exponent + 0.5)
     return np.clip(value, -top - 1, top).astype(np.int64)
 
 
@@ -153,6 +154,7 @@ class DeviceDetector:
             score_threshold=settings.score_threshold,
             nms_iou=settings.nms_iou,
             top_k=settings.top_k,
+            limit=settings.limit,
             send_outputs=want_outputs,
         )
 

@@ -118,7 +118,7 @@ def run_parity(
             _store(runs[detector.name], detector.detect(tensor))
     labelled = any(len(sample.boxes) for sample in samples)
     if labelled:
-        truth = [(size, sample.boxes) for size, sample in zip(sizes, samples, strict=True)]
+        truth = [(size, np.asarray(sample.boxes)) for size, sample in zip(sizes, samples, strict=True)]
         for run in runs.values():
             run.result = evaluate(truth, run.rows)
     return ParityReport([sample.image for sample in samples], labelled, runs, _pairs(list(runs.values())))

@@ -21,7 +21,9 @@ Examples:
 @click.option("--variant", required=True, help="Letter of a published size: R Y Z A F P N T S C M L.")
 @click.option("--target", required=True, type=click.Choice(["qemu", "esp32s3", "esp32p4"]), help="What to build for.")
 @click.option("--preset", default="speed", show_default=True, help="Precision preset: speed (int8), precision (mixed).")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Own weights (.safetensors) instead of the shipped.")
+@click.option(
+    "--checkpoint", type=click.Path(path_type=Path), help="Own weights (.safetensors) instead of the shipped."
+)
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of photos: quantize afresh on them.")
 @click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
 @click.option("--component-only", is_flag=True, help="Stop after the component; needs no ESP-IDF.")

@@ -19,9 +19,25 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--photos", type=click.Path(path_type=Path), help="Folder or picture. Default: sample photographs and a generated scene.")
-@click.option("--target", default="qemu", show_default=True, type=click.Choice(["onnx", "oracle", "twin", "qemu"]), help="What finds the boxes.")
-@click.option("--output", default="demo_output", show_default=True, type=click.Path(path_type=Path), help="Folder for the pictures.")
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path),
+    help="Folder or picture. Default: sample photographs and a generated scene.",
+)
+@click.option(
+    "--target",
+    default="qemu",
+    show_default=True,
+    type=click.Choice(["onnx", "oracle", "twin", "qemu"]),
+    help="What finds the boxes.",
+)
+@click.option(
+    "--output",
+    default="demo_output",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder for the pictures.",
+)
 @click.option("--variant", default="R", show_default=True, help="Letter of the variant.")
 @click.option("--preset", default="speed", show_default=True, help="Precision preset.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Own weights instead of the shipped.")
@@ -97,6 +113,8 @@ def _pictures(photos: Path | None) -> list[tuple[str, object]]:
         raise DataError(f"{photos}: no such folder", hint="give a folder of .jpg or .png files")
     paths = sorted(p for p in photos.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
-        raise DataError(f"{photos}: no pictures in this folder", hint=f"it needs files ending in {', '.join(sorted(SUFFIXES))}")
+        raise DataError(
+            f"{photos}: no pictures in this folder", hint=f"it needs files ending in {', '.join(sorted(SUFFIXES))}"
+        )
     stems = [path.stem for path in paths]
     return [(p.stem if stems.count(p.stem) == 1 else p.name.replace(".", "_"), read_rgb(p)) for p in paths]

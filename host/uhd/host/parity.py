@@ -18,7 +18,9 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--photos", required=True, type=click.Path(path_type=Path), help="Folder (or list file) of photos with YOLO labels.")
+@click.option(
+    "--photos", required=True, type=click.Path(path_type=Path), help="Folder (or list file) of photos with YOLO labels."
+)
 @click.option("--target", default="qemu", show_default=True, type=click.Choice(["qemu"]), help="The device.")
 @click.option("--variant", default="R", show_default=True, help="Letter of the variant.")
 @click.option("--preset", default="speed", show_default=True, help="Precision preset.")
