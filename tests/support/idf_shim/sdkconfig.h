@@ -1,0 +1,1 @@
+#pragma once  // options come from the compiler's command line
