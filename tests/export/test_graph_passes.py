@@ -7,7 +7,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from uhd.export.graph import decompose_batchnorm, drop_unused, name_class_scores, opset, rename_depthwise
+from uhd.export.graph import (
+    decompose_batchnorm,
+    drop_unused,
+    name_class_scores,
+    opset,
+    rename_depthwise,
+    unshare_weights,
+)
 from uhd.export.verify import run_onnx
 
 
@@ -79,6 +86,24 @@ def test_batchnorm_becomes_mul_and_add(epsilon: float | None) -> None:
     onnx.checker.check_model(model)
     np.testing.assert_allclose(run_onnx(model, image)[0], before, atol=1e-6)
     assert decompose_batchnorm(model.graph) == 0
+
+
+def test_shared_weights_get_copies() -> None:
+    nodes = [conv("/a/Conv", "x", "1", "w", 1), conv("/b/Conv", "1", "2", "v", 1), conv("/c/Conv", "2", "y", "w", 1)]
+    for node in nodes:
+        node.input.append("zero")
+    random = np.random.default_rng(0)
+    weights = {name: random.normal(size=(4, 4, 3, 3)).astype(np.float32) for name in "wv"}
+    model = make(nodes, weights | {"zero": np.zeros(4, np.float32)})
+    image = random.normal(size=(1, 4, 5, 5)).astype(np.float32)
+    before = run_onnx(model, image)[0]
+    unshare_weights(model.graph)
+    assert [list(node.input[1:]) for node in model.graph.node] == [
+        ["w", "zero"], ["v", "/b/Conv_bias"], ["/c/Conv_weight", "/c/Conv_bias"],
+    ]  # fmt: skip
+    np.testing.assert_array_equal(run_onnx(model, image)[0], before)
+    unshare_weights(model.graph)
+    assert len(model.graph.initializer) == 6, "a second pass changes nothing"
 
 
 def test_scores_are_named_only_before_topk() -> None:

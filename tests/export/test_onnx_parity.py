@@ -140,6 +140,16 @@ def _sigmoid(x: float) -> float:
     return float(1 / (1 + np.exp(-x)))
 
 
+def test_a_fresh_model_keeps_all_its_parameters() -> None:
+    """Its biases are all zero; each convolution still has one of its own."""
+    config = UltraTinyODConfig(width=2, residual=True)
+    file = build_onnx(UltraTinyOD(config), manifest_for(config), "parts", verify=False)
+    tensors = {tensor.name for tensor in file.graph.initializer}
+    constants = [name for node in file.graph.node for name in node.input if name in tensors]
+    assert len(constants) == len(set(constants))
+    assert all(len(node.input) == 3 for node in file.graph.node if node.op_type == "Conv")
+
+
 def test_graph_outputs_that_are_constants() -> None:
     config = UltraTinyODConfig(width=4)
     file = build_onnx(with_recipe_weights(UltraTinyOD(config)), manifest_for(config), "parts", verify=False)

@@ -74,10 +74,10 @@ def test_score_modes(options: dict[str, object], mode: str, maps: tuple[str, ...
     assert config.maps_for() == maps
 
 
-def test_multi_label_keeps_the_class_map() -> None:
-    config = UltraTinyODConfig(iou_aware_head=True, score_mode="quality")
-    assert config.maps_for() == ("box", "quality")
-    assert config.maps_for(multi_label=True) == ("box", "quality", "cls")
+def test_another_mode_than_the_configured() -> None:
+    config = UltraTinyODConfig(iou_aware_head=True)
+    assert config.maps_for("obj_quality_cls") == ("box", "obj", "quality", "cls")
+    assert config.maps_for("quality") == ("box", "quality")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,7 @@ def test_aliases() -> None:
 def test_quantization_regions(options: dict[str, object], backbone: Bits, head: Bits) -> None:
     config = UltraTinyODConfig(**options)
     assert (config.bits("backbone"), config.bits("head")) == (backbone, head)
+    assert config.rounds_activations == (max(backbone.activation, head.activation) >= 2)
 
 
 def test_the_tables_need_no_torch() -> None:

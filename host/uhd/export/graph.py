@@ -82,6 +82,26 @@ def decompose_batchnorm(graph: onnx.GraphProto) -> int:
     return count
 
 
+def unshare_weights(graph: onnx.GraphProto) -> None:
+    """Give every convolution weights and a bias of its own, where equal ones were merged into one constant.
+
+    A quantizer scales each convolution's parameters by themselves.
+    """
+    tensors = initializers(graph)
+    used: set[str] = set()
+    for node in graph.node:
+        for index, name in enumerate(node.input) if node.op_type == "Conv" else ():
+            if name not in tensors:
+                continue
+            if name in used:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(tensors[name])
+                copy.name = f"{node.name}_{'weight' if index == 1 else 'bias'}"
+                graph.initializer.append(copy)
+                node.input[index] = copy.name
+            used.add(node.input[index])
+
+
 def name_class_scores(graph: onnx.GraphProto) -> None:
     """With one class the scores reach TopK through one Reshape, which published files call ``Reshape_2``."""
     producers = {output: node for node in graph.node for output in node.output}

@@ -50,6 +50,9 @@ def properties(
         "raw_concat_layout": "anchor_interleaved",
         "postprocess_mode": "full" if flavour == "post" else "raw",
         "multi_label_mode": "separate" if config.attr_count else "none",
+        "multi_label_det_classes": "[]",
+        "multi_label_attr_classes": "[]",
+        "multi_label_attr_weight": "1.0",
         MANIFEST_KEY: manifest.dumps(),
     }
     if flavour != "raw":

@@ -51,6 +51,7 @@ class ExportResult:
     input: tuple[str, tuple[int, ...]]
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
     score_mode: str
+    verified: bool
 
 
 def export_onnx(
@@ -68,9 +69,10 @@ def export_onnx(
     ``parts``: each map that the score mode needs is an output. ``raw``: those maps in one, the channels of an anchor
     following each other. ``post``: rows [score, class, cx, cy, w, h] of the ``top_k`` (default: the manifest's) best
     cells. The first two also output ``anchors`` and ``wh_scale``. ``verify`` runs the file in ONNX Runtime beside the
-    model, on noise. Raises ``ConfigError`` for an option out of range,
-    ``ModelError`` if model and manifest disagree, the exporter broke the naming contract, or outputs differ; nothing is
-    written then.
+    model, on noise; models that round activations are left out, as they may differ by whole steps.
+
+    Raises ``ConfigError`` for an option out of range, ``ModelError`` if model and manifest disagree, the exporter broke
+    the naming contract, or outputs differ; nothing is written then.
     """
     onnx_model = build_onnx(model, manifest, flavour, opset=opset, top_k=top_k, verify=verify)
     data = onnx_model.SerializeToString(deterministic=True)
@@ -89,6 +91,7 @@ def export_onnx(
         _value(graph.input[0]),
         tuple(_value(output) for output in graph.output),
         model.config.resolved_score_mode,
+        verify and not model.config.rounds_activations,
     )
 
 
@@ -109,7 +112,7 @@ def build_onnx(
     rows = manifest.top_k if top_k is None else top_k
     if rows < 1:
         raise ConfigError(f"top-k {rows} is below 1")
-    manifest = complete_manifest(model, manifest)
+    manifest = complete_manifest(model, manifest).model_copy(update={"top_k": rows})
     model = copy.deepcopy(model).to("cpu", torch.float32).eval().requires_grad_(False)
     bake_weights(model)
     wrapper = (Post(model, rows) if flavour == "post" else Raw(model) if flavour == "raw" else Parts(model)).eval()
@@ -119,6 +122,7 @@ def build_onnx(
     passes.rename_depthwise(onnx_model.graph)
     if passes.decompose_batchnorm(onnx_model.graph):
         onnx_model = passes.simplify(onnx_model)
+    passes.unshare_weights(onnx_model.graph)
     if flavour == "post" and model.config.class_count == 1:
         passes.name_class_scores(onnx_model.graph)
     onnx_model.producer_name, onnx_model.producer_version = "uhd", __version__
@@ -126,7 +130,7 @@ def build_onnx(
     if passes.opset(onnx_model) != opset:
         raise ModelError(f"the exporter wrote opset {passes.opset(onnx_model)} instead of {opset}")
     onnx.checker.check_model(onnx_model)
-    if verify:
+    if verify and not model.config.rounds_activations:
         _check_outputs(wrapper, onnx_model, example)
     return onnx_model
 

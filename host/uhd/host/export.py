@@ -59,7 +59,7 @@ def command(
         "bytes": result.size,
         "input": {result.input[0]: list(result.input[1])},
         "outputs": {name: list(shape) for name, shape in result.outputs},
-        "verified": verify,
+        "verified": result.verified,
     }
     if as_json:
         emit_json(summary)
@@ -67,7 +67,7 @@ def command(
     rows = [(key, summary[key]) for key in ("opset", "score_mode", "nodes", "parameters")]
     rows += [("size", human_bytes(result.size)), ("input", _tensor(*result.input))]
     rows += [("output", _tensor(name, shape)) for name, shape in result.outputs]
-    rows.append(("verified", "outputs equal the model's" if verify else "no"))
+    rows.append(("verified", "outputs equal the model's" if result.verified else "no"))
     print_table(f"{result.path} ({result.flavour})", rows)
 
 

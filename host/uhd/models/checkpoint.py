@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
 
 from uhd.errors import ModelError
 from uhd.files import sha256_bytes, write_bytes
@@ -32,7 +33,7 @@ def save_checkpoint(path: Path, model: UltraTinyOD, manifest: ModelManifest) -> 
     Both are replaced atomically, the manifest last; it holds the sha256 of the weights file.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    data = safetensors.torch.save(tensors)
+    data = tensors_to_bytes(tensors)
     manifest = complete_manifest(model, manifest).model_copy(update={"weights_sha256": sha256_bytes(data)})
     write_bytes(path, data)
     manifest.save(manifest_path(path))
@@ -53,8 +54,8 @@ def load_checkpoint(path: Path) -> tuple[UltraTinyOD, ModelManifest]:
     if data[8:9] != b"{" and data.startswith(_TORCH_MAGIC):
         return import_reference(path)
     try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        tensors = tensors_from_bytes(data)
+    except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: damaged, truncated, or not a safetensors file ({first_line(error)})") from None
     manifest = load_manifest(manifest_path(path))
     if manifest.weights_sha256 != sha256_bytes(data):

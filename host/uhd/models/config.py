@@ -146,11 +146,11 @@ class UltraTinyODConfig(BaseModel):
         """Channels of the raw map: per anchor 4 + obj + (quality) + classes."""
         return self.anchor_count * (5 + self.has_quality + self.class_count)
 
-    def maps_for(self, score_mode: ScoreMode | None = None, *, multi_label: bool = False) -> tuple[str, ...]:
+    def maps_for(self, score_mode: ScoreMode | None = None) -> tuple[str, ...]:
         """The maps that decoding in ``score_mode`` (None: the resolved one) needs, in ``map_names`` order.
 
-        A mode that asks for quality of a head without it falls back to objectness. ``multi_label`` adds the
-        class map in every mode. The attribute map belongs to no score and is never included.
+        A mode that asks for quality of a head without it falls back to objectness. The attribute map belongs to no
+        score and is never included.
         """
         mode = score_mode or self.resolved_score_mode
         needed = {"box"}
@@ -158,7 +158,7 @@ class UltraTinyODConfig(BaseModel):
             needed.add("obj")
         if "quality" in mode:
             needed.add("quality")
-        if multi_label or mode.endswith("cls"):
+        if mode.endswith("cls"):
             needed.add("cls")
         return tuple(name for name in self.map_names if name in needed)
 
@@ -171,6 +171,11 @@ class UltraTinyODConfig(BaseModel):
         weight = self.w_bits if self.lowbit_w_bits is None else self.lowbit_w_bits
         activation = self.a_bits if self.lowbit_a_bits is None else self.lowbit_a_bits
         return Bits(weight, activation)
+
+    @property
+    def rounds_activations(self) -> bool:
+        """Whether any region rounds its activations, so that tiny differences may come out as whole steps."""
+        return any(self.bits(region).activation >= 2 for region in ("backbone", "head"))
 
     def with_anchors(self, anchors: Sequence[Sequence[float]]) -> UltraTinyODConfig:
         """The same architecture with other anchors."""
