@@ -22,7 +22,7 @@ struct TensorInfo {
 // A function of one quantized output value q, tabulated by codegen. `values` is null for an absent table.
 //   shift 0: q is int8,  256 entries:  f(q) = values[q + 128]
 //   shift 6: q is int16, 1025 knots:   f(q) = v[i] + (((v[i+1] - v[i]) * frac + 32) >> 6)
-//            with u = q + 32768, i = u >> 6, frac = u & 63; signed 64-bit product, arithmetic shift.
+//            with u = q + 32768, i = u >> 6, frac = u & 63; signed product (64 bits in Table32), arithmetic shift.
 // The knots are f at q = -32768, -32704, ..., 32704, 32768.
 struct Table16 {
   const uint16_t* values;
@@ -100,6 +100,9 @@ struct ModelInfo {
 };
 
 constexpr uint32_t kArenaAlignment = 16;
+
+// Counts changes of this header and of kernels.hpp that generated code would not survive; generated code asserts it.
+constexpr uint32_t kModelInterface = 1;
 
 // Both are defined by generated code.
 const ModelInfo& model_info();
