@@ -19,7 +19,9 @@ LIMITS: dict[str, tuple[int, str]] = {
     "MAX_PAYLOAD": (4096, "bytes of payload in one frame"),
     "MAX_BODY": (4096 + 7, "type, sequence number, payload and CRC"),
     "MAX_ENCODED": (4096 + 7 + 17, "a body after COBS, without the zero bytes around it"),
-    "MAX_DETECTIONS": (250, "rows of one DETECTIONS message, hence the largest top_k"),
+    "MAX_CANDIDATES": (1024, "largest top_k"),
+    "MAX_DETECTIONS": (250, "largest limit, so that the boxes of a picture fit one message"),
+    "DEFAULT_LIMIT": (100, "boxes sent for a picture unless CONFIG says otherwise"),
     "MAX_FRAME_BYTES": (1 << 24, "bytes of one injected picture"),
     "TYPE_FIRST": (0x80, "smallest message type"),
     "TYPE_LAST": (0xBF, "largest message type"),
@@ -126,17 +128,17 @@ u32 inferences pictures that went through the model
 
 #: Row layouts that a tail repeats.
 ROWS: dict[str, Layout] = {
-    "OutputInfo": Layout(
-        "OutputInfo",
+    "TensorRow": Layout(
+        "TensorRow",
         _fields("""
-char[24] name tensor name, cut to 24 bytes, zero padded
+char[56] name tensor name, cut to 56 bytes, zero padded
 u16 height rows
 u16 width columns
 u16 channels channels
 u8 bytes 1: int8, 2: int16
 i8 exponent real = integer * 2**exponent
 """),
-        "An output tensor, NHWC, batch 1.",
+        "A tensor at the model's border, NHWC, batch 1.",
     ),
     "Box": Layout(
         "Box",
@@ -164,7 +166,8 @@ u16 reserved 0
         Spec("CONFIG", _fields("""
 u16 score_threshold keep score >= this / 65535; 0 keeps every score above 0
 u16 nms_iou drop a box whose IoU with a better one of its class is >= this / 65535
-u16 top_k best candidates that enter suppression, 1 to MAX_DETECTIONS
+u16 top_k best candidates that enter suppression, 1 to MAX_CANDIDATES
+u16 limit best boxes that leave it, 1 to MAX_DETECTIONS
 u16 flags ConfigFlags
 """), "Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.", 0x82, "to device"),
         Spec("FRAME", _fields("""
@@ -184,12 +187,7 @@ u32 offset of this piece's first byte
         Spec("INFO", _fields(f"""
 u16 protocol_version what the device speaks
 u8 health Health
-u8 output_count rows in the tail
-u16 input_height of the network input
-u16 input_width of the network input
-u16 input_channels of the network input
-u8 input_bytes 1: int8, 2: int16
-i8 input_exponent real = integer * 2**exponent
+u8 reserved 0
 u16 class_count classes the model tells apart
 u16 score_threshold the model's own, as in CONFIG
 u16 nms_iou the model's own, as in CONFIG
@@ -204,7 +202,7 @@ char[16] variant variant letter or name
 char[16] target what the model was quantized for
 char[16] backend what runs it
 {_COUNTERS.strip()}
-"""), "Who the device is.", 0xA1, "to host", "OutputInfo"),
+"""), "Who the device is. Rows: the input tensor, then the outputs.", 0xA1, "to host", "TensorRow"),
         Spec("ACK", _fields("""
 u16 reply_to sequence number of the frame that is answered
 u8 reply_type type of the frame that is answered
@@ -266,7 +264,9 @@ BY_TYPE: dict[int, Spec] = {m.type: m for m in MESSAGES.values()}
 CODES: dict[str, dict[str, int]] = {name: {m: v for m, v, _ in rows} for name, rows in ENUMS.items()}
 MAX_PAYLOAD = LIMITS["MAX_PAYLOAD"][0]
 MAX_ENCODED = LIMITS["MAX_ENCODED"][0]
+MAX_CANDIDATES = LIMITS["MAX_CANDIDATES"][0]
 MAX_DETECTIONS = LIMITS["MAX_DETECTIONS"][0]
+DEFAULT_LIMIT = LIMITS["DEFAULT_LIMIT"][0]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,13 @@ using link::Health;
 
 size_t aligned(size_t size) { return (size + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
 
+// How many candidates can enter suppression: all there are, up to what the protocol allows.
+uint32_t most_candidates(const ModelInfo& model) {
+  if (!model.decode) return 0;
+  const uint64_t all = static_cast<uint64_t>(model.decode->anchor_count) * model.decode->grid_h * model.decode->grid_w;
+  return all < link::kMaxCandidates ? static_cast<uint32_t>(all) : link::kMaxCandidates;
+}
+
 bool lies_in_arena(const TensorInfo& tensor, uint32_t arena_size) {
   return (tensor.bytes == 1 || tensor.bytes == 2) && tensor.arena_offset % tensor.bytes == 0 &&
          static_cast<uint64_t>(tensor.arena_offset) + tensor.size() <= arena_size;
@@ -26,7 +33,8 @@ bool same_picture(const link::Frame& a, const link::Frame& b) {
 }  // namespace
 
 size_t Device::memory_needed(const ModelInfo& model) {
-  return aligned(model.arena_size) + aligned(model.input.elements());
+  return aligned(model.arena_size) + aligned(most_candidates(model) * sizeof(Detection)) +
+         aligned(model.input.elements());
 }
 
 Health Device::check_model() const {
@@ -35,7 +43,7 @@ Health Device::check_model() const {
     if (!lies_in_arena(model_.outputs[i], model_.arena_size)) return Health::kModel;
   }
   if (model_.decode && (check_decode(model_) != Status::Ok || model_.decode->top_k == 0 ||
-                        model_.decode->top_k > link::kMaxDetections)) {
+                        model_.decode->top_k > link::kMaxCandidates)) {
     return Health::kModel;
   }
   if (model_.espdl) {  // a build that does not embed the file has nothing to check
@@ -55,7 +63,9 @@ void Device::start(uint8_t* memory, size_t size) {
     return;
   }
   arena_ = memory;
-  thumbnail_ = memory + aligned(model_.arena_size);
+  memory += aligned(model_.arena_size);
+  rows_ = reinterpret_cast<Detection*>(memory);
+  thumbnail_ = memory + aligned(most_candidates(model_) * sizeof(Detection));
   for (uint8_t i = 0; i < model_.output_count; i++) outputs_[i] = arena_ + model_.outputs[i].arena_offset;
   sink_ = {model_.input_table, model_.input.bytes, arena_ + model_.input.arena_offset, thumbnail_};
 }
@@ -107,8 +117,9 @@ void Device::on_config(const link::Packet& packet) {
   if (!accept(packet, packet.size == link::Config::kSize)) return;
   link::Config config;
   read(config, packet.payload);
-  if (config.top_k == 0 || config.top_k > link::kMaxDetections) {
-    return send_error(&packet, ErrorCode::kBadConfig, 0, "top_k out of range");
+  if (config.top_k == 0 || config.top_k > link::kMaxCandidates || config.limit == 0 ||
+      config.limit > link::kMaxDetections) {
+    return send_error(&packet, ErrorCode::kBadConfig, 0, "top_k or limit out of range");
   }
   if (config.flags > 3) return send_error(&packet, ErrorCode::kBadConfig, 0, "unknown flags");
   config_ = config;
@@ -208,11 +219,13 @@ void Device::infer(const link::Packet& packet) {
   }
   inferences_++;
   if (model_.decode) {
+    const uint32_t most = most_candidates(model_);
+    const uint16_t top_k = config_.top_k < most ? config_.top_k : static_cast<uint16_t>(most);
     uint32_t candidates = 0;
-    size_t count = decode(model_, outputs_, {config_.score_threshold, config_.nms_iou, config_.top_k}, rows_, &candidates);
+    size_t count = decode(model_, outputs_, {config_.score_threshold, config_.nms_iou, top_k}, rows_, &candidates);
     count = suppress(rows_, count, config_.nms_iou);
     result.candidates = static_cast<uint16_t>(candidates > 0xFFFF ? 0xFFFF : candidates);
-    result.count = static_cast<uint16_t>(count);
+    result.count = static_cast<uint16_t>(count < config_.limit ? count : config_.limit);
   }
   result.frame_id = picture_.head.frame_id;
   result.timestamp_us = complete_us;

@@ -17,6 +17,19 @@ void copy_text(char* out, size_t capacity, const char* text) {
   memcpy(out, text, size < capacity ? size : capacity);
 }
 
+void put_tensor(link::FrameWriter* writer, const TensorInfo& tensor) {
+  link::TensorRow row;
+  copy_text(row.name, sizeof(row.name), tensor.name);
+  row.height = tensor.height;
+  row.width = tensor.width;
+  row.channels = tensor.channels;
+  row.bytes = tensor.bytes;
+  row.exponent = tensor.exponent;
+  uint8_t bytes[link::TensorRow::kSize];
+  write(row, bytes);
+  writer->put(bytes, sizeof(bytes));
+}
+
 // Appends text and a number to a buffer that is known to be long enough.
 char* append(char* out, const char* text) {
   while (*text) *out++ = *text++;
@@ -52,6 +65,7 @@ link::Config Device::default_config() const {
     config.nms_iou = model_.decode->nms_iou_q16;
     config.top_k = model_.decode->top_k;
   }
+  config.limit = link::kDefaultLimit;
   return config;
 }
 
@@ -67,17 +81,10 @@ void Device::fill_counters(Message* message) const {
 }
 
 void Device::send_info() {
-  const uint8_t outputs = model_.output_count > kMaxOutputs ? kMaxOutputs : model_.output_count;
   const link::Config config = default_config();
   link::Info info;
   info.protocol_version = link::kProtocolVersion;
   info.health = static_cast<uint8_t>(health_);
-  info.output_count = outputs;
-  info.input_height = model_.input.height;
-  info.input_width = model_.input.width;
-  info.input_channels = model_.input.channels;
-  info.input_bytes = model_.input.bytes;
-  info.input_exponent = model_.input.exponent;
   info.class_count = model_.decode ? model_.decode->class_count : 0;
   info.score_threshold = config.score_threshold;
   info.nms_iou = config.nms_iou;
@@ -93,19 +100,8 @@ void Device::send_info() {
   copy_text(info.backend, sizeof(info.backend), options_.backend);
   fill_counters(&info);
   writer_.begin(info);
-  for (uint8_t i = 0; i < outputs; i++) {
-    const TensorInfo& tensor = model_.outputs[i];
-    link::OutputInfo row;
-    copy_text(row.name, sizeof(row.name), tensor.name);
-    row.height = tensor.height;
-    row.width = tensor.width;
-    row.channels = tensor.channels;
-    row.bytes = tensor.bytes;
-    row.exponent = tensor.exponent;
-    uint8_t bytes[link::OutputInfo::kSize];
-    write(row, bytes);
-    writer_.put(bytes, sizeof(bytes));
-  }
+  put_tensor(&writer_, model_.input);
+  for (uint8_t i = 0; i < model_.output_count && i < kMaxOutputs; i++) put_tensor(&writer_, model_.outputs[i]);
   writer_.end();
 }
 

@@ -105,7 +105,7 @@ class Device {
   uint8_t* arena_ = nullptr;
   uint8_t* thumbnail_ = nullptr;
   void* outputs_[kMaxOutputs] = {};
-  Detection rows_[link::kMaxDetections];
+  Detection* rows_ = nullptr;
   uint32_t unknown_ = 0;
   uint32_t inferences_ = 0;
   size_t memory_size_ = 0;

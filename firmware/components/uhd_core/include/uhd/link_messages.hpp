@@ -13,7 +13,9 @@ constexpr uint16_t kProtocolVersion = 1;
 constexpr uint32_t kMaxPayload = 4096;  // bytes of payload in one frame
 constexpr uint32_t kMaxBody = 4103;  // type, sequence number, payload and CRC
 constexpr uint32_t kMaxEncoded = 4120;  // a body after COBS, without the zero bytes around it
-constexpr uint32_t kMaxDetections = 250;  // rows of one DETECTIONS message, hence the largest top_k
+constexpr uint32_t kMaxCandidates = 1024;  // largest top_k
+constexpr uint32_t kMaxDetections = 250;  // largest limit, so that the boxes of a picture fit one message
+constexpr uint32_t kDefaultLimit = 100;  // boxes sent for a picture unless CONFIG says otherwise
 constexpr uint32_t kMaxFrameBytes = 16777216;  // bytes of one injected picture
 constexpr uint32_t kTypeFirst = 128;  // smallest message type
 constexpr uint32_t kTypeLast = 191;  // largest message type
@@ -57,10 +59,10 @@ inline uint16_t get_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | 
 inline uint32_t get_u32(const uint8_t* p) { return get_u16(p) | (static_cast<uint32_t>(get_u16(p + 2)) << 16); }
 inline uint64_t get_u64(const uint8_t* p) { return get_u32(p) | (static_cast<uint64_t>(get_u32(p + 4)) << 32); }
 
-// An output tensor, NHWC, batch 1.
-struct OutputInfo {
-  static constexpr size_t kSize = 32;
-  char name[24] = {};  // tensor name, cut to 24 bytes, zero padded
+// A tensor at the model's border, NHWC, batch 1.
+struct TensorRow {
+  static constexpr size_t kSize = 64;
+  char name[56] = {};  // tensor name, cut to 56 bytes, zero padded
   uint16_t height = 0;  // rows
   uint16_t width = 0;  // columns
   uint16_t channels = 0;  // channels
@@ -68,21 +70,21 @@ struct OutputInfo {
   int8_t exponent = 0;  // real = integer * 2**exponent
 };
 
-inline void write(const OutputInfo& m, uint8_t* p) {
-  memcpy(p + 0, m.name, 24);
-  put_u16(p + 24, m.height);
-  put_u16(p + 26, m.width);
-  put_u16(p + 28, m.channels);
-  put_u8(p + 30, m.bytes);
-  put_u8(p + 31, static_cast<uint8_t>(m.exponent));
+inline void write(const TensorRow& m, uint8_t* p) {
+  memcpy(p + 0, m.name, 56);
+  put_u16(p + 56, m.height);
+  put_u16(p + 58, m.width);
+  put_u16(p + 60, m.channels);
+  put_u8(p + 62, m.bytes);
+  put_u8(p + 63, static_cast<uint8_t>(m.exponent));
 }
-inline void read(OutputInfo& m, const uint8_t* p) {
-  memcpy(m.name, p + 0, 24);
-  m.height = get_u16(p + 24);
-  m.width = get_u16(p + 26);
-  m.channels = get_u16(p + 28);
-  m.bytes = get_u8(p + 30);
-  m.exponent = static_cast<int8_t>(get_u8(p + 31));
+inline void read(TensorRow& m, const uint8_t* p) {
+  memcpy(m.name, p + 0, 56);
+  m.height = get_u16(p + 56);
+  m.width = get_u16(p + 58);
+  m.channels = get_u16(p + 60);
+  m.bytes = get_u8(p + 62);
+  m.exponent = static_cast<int8_t>(get_u8(p + 63));
 }
 
 // A detection. Not clipped: corners may lie outside the picture.
@@ -136,10 +138,11 @@ inline void read(Hello& m, const uint8_t* p) {
 // Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.
 struct Config {
   static constexpr uint8_t kType = 0x82;
-  static constexpr size_t kSize = 8;
+  static constexpr size_t kSize = 10;
   uint16_t score_threshold = 0;  // keep score >= this / 65535; 0 keeps every score above 0
   uint16_t nms_iou = 0;  // drop a box whose IoU with a better one of its class is >= this / 65535
-  uint16_t top_k = 0;  // best candidates that enter suppression, 1 to MAX_DETECTIONS
+  uint16_t top_k = 0;  // best candidates that enter suppression, 1 to MAX_CANDIDATES
+  uint16_t limit = 0;  // best boxes that leave it, 1 to MAX_DETECTIONS
   uint16_t flags = 0;  // ConfigFlags
 };
 
@@ -147,13 +150,15 @@ inline void write(const Config& m, uint8_t* p) {
   put_u16(p + 0, m.score_threshold);
   put_u16(p + 2, m.nms_iou);
   put_u16(p + 4, m.top_k);
-  put_u16(p + 6, m.flags);
+  put_u16(p + 6, m.limit);
+  put_u16(p + 8, m.flags);
 }
 inline void read(Config& m, const uint8_t* p) {
   m.score_threshold = get_u16(p + 0);
   m.nms_iou = get_u16(p + 2);
   m.top_k = get_u16(p + 4);
-  m.flags = get_u16(p + 6);
+  m.limit = get_u16(p + 6);
+  m.flags = get_u16(p + 8);
 }
 
 // A piece of a picture. offset == total and no data asks for the state, or the results, again. Answer: ACK.
@@ -219,19 +224,14 @@ inline void read(Shutdown& m, const uint8_t* p) {
   m.magic = get_u32(p + 0);
 }
 
-// Who the device is.
-// Followed by rows of `OutputInfo`.
+// Who the device is. Rows: the input tensor, then the outputs.
+// Followed by rows of `TensorRow`.
 struct Info {
   static constexpr uint8_t kType = 0xA1;
-  static constexpr size_t kSize = 172;
+  static constexpr size_t kSize = 164;
   uint16_t protocol_version = 0;  // what the device speaks
   uint8_t health = 0;  // Health
-  uint8_t output_count = 0;  // rows in the tail
-  uint16_t input_height = 0;  // of the network input
-  uint16_t input_width = 0;  // of the network input
-  uint16_t input_channels = 0;  // of the network input
-  uint8_t input_bytes = 0;  // 1: int8, 2: int16
-  int8_t input_exponent = 0;  // real = integer * 2**exponent
+  uint8_t reserved = 0;  // 0
   uint16_t class_count = 0;  // classes the model tells apart
   uint16_t score_threshold = 0;  // the model's own, as in CONFIG
   uint16_t nms_iou = 0;  // the model's own, as in CONFIG
@@ -256,60 +256,50 @@ struct Info {
 inline void write(const Info& m, uint8_t* p) {
   put_u16(p + 0, m.protocol_version);
   put_u8(p + 2, m.health);
-  put_u8(p + 3, m.output_count);
-  put_u16(p + 4, m.input_height);
-  put_u16(p + 6, m.input_width);
-  put_u16(p + 8, m.input_channels);
-  put_u8(p + 10, m.input_bytes);
-  put_u8(p + 11, static_cast<uint8_t>(m.input_exponent));
-  put_u16(p + 12, m.class_count);
-  put_u16(p + 14, m.score_threshold);
-  put_u16(p + 16, m.nms_iou);
-  put_u16(p + 18, m.top_k);
-  put_u32(p + 20, m.arena_size);
-  put_u32(p + 24, m.espdl_size);
-  put_u32(p + 28, m.max_frame_bytes);
-  put_u32(p + 32, m.credit);
-  memcpy(p + 36, m.model_hash, 32);
-  memcpy(p + 68, m.name, 32);
-  memcpy(p + 100, m.variant, 16);
-  memcpy(p + 116, m.target, 16);
-  memcpy(p + 132, m.backend, 16);
-  put_u32(p + 148, m.frames_received);
-  put_u32(p + 152, m.crc_errors);
-  put_u32(p + 156, m.malformed);
-  put_u32(p + 160, m.overlong);
-  put_u32(p + 164, m.unknown);
-  put_u32(p + 168, m.inferences);
+  put_u8(p + 3, m.reserved);
+  put_u16(p + 4, m.class_count);
+  put_u16(p + 6, m.score_threshold);
+  put_u16(p + 8, m.nms_iou);
+  put_u16(p + 10, m.top_k);
+  put_u32(p + 12, m.arena_size);
+  put_u32(p + 16, m.espdl_size);
+  put_u32(p + 20, m.max_frame_bytes);
+  put_u32(p + 24, m.credit);
+  memcpy(p + 28, m.model_hash, 32);
+  memcpy(p + 60, m.name, 32);
+  memcpy(p + 92, m.variant, 16);
+  memcpy(p + 108, m.target, 16);
+  memcpy(p + 124, m.backend, 16);
+  put_u32(p + 140, m.frames_received);
+  put_u32(p + 144, m.crc_errors);
+  put_u32(p + 148, m.malformed);
+  put_u32(p + 152, m.overlong);
+  put_u32(p + 156, m.unknown);
+  put_u32(p + 160, m.inferences);
 }
 inline void read(Info& m, const uint8_t* p) {
   m.protocol_version = get_u16(p + 0);
   m.health = get_u8(p + 2);
-  m.output_count = get_u8(p + 3);
-  m.input_height = get_u16(p + 4);
-  m.input_width = get_u16(p + 6);
-  m.input_channels = get_u16(p + 8);
-  m.input_bytes = get_u8(p + 10);
-  m.input_exponent = static_cast<int8_t>(get_u8(p + 11));
-  m.class_count = get_u16(p + 12);
-  m.score_threshold = get_u16(p + 14);
-  m.nms_iou = get_u16(p + 16);
-  m.top_k = get_u16(p + 18);
-  m.arena_size = get_u32(p + 20);
-  m.espdl_size = get_u32(p + 24);
-  m.max_frame_bytes = get_u32(p + 28);
-  m.credit = get_u32(p + 32);
-  memcpy(m.model_hash, p + 36, 32);
-  memcpy(m.name, p + 68, 32);
-  memcpy(m.variant, p + 100, 16);
-  memcpy(m.target, p + 116, 16);
-  memcpy(m.backend, p + 132, 16);
-  m.frames_received = get_u32(p + 148);
-  m.crc_errors = get_u32(p + 152);
-  m.malformed = get_u32(p + 156);
-  m.overlong = get_u32(p + 160);
-  m.unknown = get_u32(p + 164);
-  m.inferences = get_u32(p + 168);
+  m.reserved = get_u8(p + 3);
+  m.class_count = get_u16(p + 4);
+  m.score_threshold = get_u16(p + 6);
+  m.nms_iou = get_u16(p + 8);
+  m.top_k = get_u16(p + 10);
+  m.arena_size = get_u32(p + 12);
+  m.espdl_size = get_u32(p + 16);
+  m.max_frame_bytes = get_u32(p + 20);
+  m.credit = get_u32(p + 24);
+  memcpy(m.model_hash, p + 28, 32);
+  memcpy(m.name, p + 60, 32);
+  memcpy(m.variant, p + 92, 16);
+  memcpy(m.target, p + 108, 16);
+  memcpy(m.backend, p + 124, 16);
+  m.frames_received = get_u32(p + 140);
+  m.crc_errors = get_u32(p + 144);
+  m.malformed = get_u32(p + 148);
+  m.overlong = get_u32(p + 152);
+  m.unknown = get_u32(p + 156);
+  m.inferences = get_u32(p + 160);
 }
 
 // A request was taken. For FRAME: how far the picture has come; the host goes back to next_offset.

@@ -1,0 +1,146 @@
+"""Cross-compiling the emulator's firmware: objects are kept by the hash of everything that went into them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uhd.errors import ToolMissingError, UhdError
+from uhd.files import atomic_path
+from uhd.paths import COMPONENTS, FIRMWARE, build_root
+
+COMPILER = "riscv64-unknown-elf-g++"
+LINKER = "riscv64-unknown-elf-gcc"  # g++ would add -lstdc++, which this toolchain does not have
+EMULATOR = "qemu-system-riscv32"
+PACKAGES = "sudo apt-get install qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf"
+
+_MACHINE = ("-march=rv32imafc", "-mabi=ilp32f", "-mcmodel=medany", "--specs=picolibc.specs")
+_WARNINGS = ("-Wall", "-Wextra")
+_COMPILE = (*_MACHINE, "-g1", "-ffunction-sections", "-fdata-sections", *_WARNINGS)
+_CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-use-cxa-atexit")
+_LINK = (*_MACHINE, "-nostartfiles", "-Wl,--gc-sections")
+_SUFFIXES = {".cpp", ".c", ".S"}
+_HEADERS = {".hpp", ".h", ".inc"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the firmware: a folder with sources (in ``src`` or in itself), and how it is optimised.
+
+    ``inputs`` are files besides the headers that any of its objects may depend on.
+    """
+
+    folder: Path
+    optimise: str
+    inputs: tuple[Path, ...] = ()
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files to compile, in a fixed order. Raises ``UhdError`` if there are none."""
+        folder = self.folder / "src" if (self.folder / "src").is_dir() else self.folder
+        found = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES) if folder.is_dir() else []
+        if not found:
+            raise UhdError(f"{self.folder}: no sources to compile", hint="generate the model component first")
+        return found
+
+    @property
+    def include(self) -> Path:
+        """Folder of the headers that others may use."""
+        return self.folder / "include" if (self.folder / "include").is_dir() else self.folder
+
+
+def find_tool(name: str) -> str:
+    """Path of a program. Raises ``ToolMissingError`` saying how to install it."""
+    path = shutil.which(name)
+    if path is None:
+        raise ToolMissingError(f"{name} is not installed", hint=f"on Debian: {PACKAGES}")
+    return path
+
+
+def emulator_missing() -> str:
+    """Why the emulated device cannot be built or booted on this machine; "" if it can."""
+    try:
+        find_tool(EMULATOR)
+        compiler_id()
+    except ToolMissingError as error:
+        return str(error)
+    return ""
+
+
+def compiler_id() -> str:
+    """Version of the compiler, once all of the toolchain is known to be there (``ToolMissingError`` otherwise)."""
+    find_tool(COMPILER)
+    specs = _run([find_tool(LINKER), "-print-file-name=picolibc.specs"], "find picolibc").strip()
+    if not Path(specs).is_absolute():
+        raise ToolMissingError("picolibc for RISC-V is not installed", hint=f"on Debian: {PACKAGES}")
+    return _run([COMPILER, "--version"], "ask the compiler for its version").splitlines()[0]
+
+
+def units(component: Path) -> tuple[Unit, ...]:
+    """What the emulator's firmware consists of, with the model in ``component``."""
+    model_files = tuple(sorted(p for p in component.rglob("*") if p.is_file()))
+    return (
+        Unit(FIRMWARE / "emulator", "-O2"),
+        Unit(COMPONENTS / "uhd_core", "-O2"),
+        Unit(COMPONENTS / "uhd_runtime", "-O3"),
+        Unit(component, "-O3", model_files),
+    )
+
+
+def build_elf(component: Path, build: Path, *, extra_flags: Sequence[str] = ()) -> Path:
+    """Compile and link the emulator's firmware around a model component; returns the ELF file in ``build``.
+
+    The file's name carries the hash of everything it was made from, so an unchanged firmware is not built again.
+    Raises ``ToolMissingError`` naming the packages if the toolchain is missing, ``UhdError`` if the build fails.
+    """
+    compiler = compiler_id()
+    parts = units(component)
+    headers = [p for unit in parts for p in unit.folder.rglob("*") if p.suffix in _HEADERS]
+    flags = [*_COMPILE, *extra_flags, *(f"-I{unit.include}" for unit in parts)]
+    base = _digest([compiler, *(f for f in flags if not f.startswith("-I"))], headers)
+    jobs = [(source, unit, _digest([base, unit.optimise, source.name], [source, *unit.inputs])) for unit in parts
+            for source in unit.sources]  # fmt: skip
+    script = FIRMWARE / "emulator" / "link.ld"
+    elf = build / f"uhd-{_digest([key for _, _, key in jobs], [script])[:16]}.elf"
+    if elf.exists():
+        return elf
+    store = build_root() / "objects"
+
+    def compile_one(job: tuple[Path, Unit, str]) -> Path:
+        source, unit, key = job
+        target = store / f"{source.stem}-{key[:24]}.o"
+        if not target.exists():
+            language = _CXX if source.suffix == ".cpp" else ()
+            with atomic_path(target) as temporary:
+                command = [COMPILER, *flags, unit.optimise, *language, "-c", str(source), "-o", str(temporary)]
+                _run(command, f"compile {source.name}")
+        return target
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, jobs))
+    with atomic_path(elf) as temporary:
+        _run([LINKER, *_LINK, f"-T{script}", *map(str, objects), "-lm", "-o", str(temporary)], "link the firmware")
+    return elf
+
+
+def _digest(words: Iterable[str], files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for word in words:
+        digest.update(word.encode() + b"\0")
+    for path in sorted(set(files)):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _run(command: Sequence[str], what: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
+        telling = [line for line in lines if any(w in line for w in ("error:", "undefined", "ASSERT", "will not fit"))]
+        raise UhdError(f"cannot {what}: {(telling or lines)[0].strip()}", hint=f"the command was: {' '.join(command)}")
+    return done.stdout
