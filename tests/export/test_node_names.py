@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from typing import Any
 
@@ -53,6 +54,9 @@ def check(family: str, flavour: str) -> None:
         shapes = [[value.name, [dim.dim_value for dim in value.type.tensor_type.shape.dim]] for value in values]
         assert shapes == io[kind]
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [17]
+    if flavour == "parts":
+        elements = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+        assert elements == rows["per_width"]["16"]["export"][export]["initializer_elements"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
