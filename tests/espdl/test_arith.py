@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.espdl_reference import clamp, round_fraction
 
+from support.espdl_reference import clamp, round_fraction
 from uhd.espdl.arith import round_ratio, round_real, round_shift, saturate
 from uhd.targets import Rounding
 

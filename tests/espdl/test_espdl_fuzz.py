@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from support.tiny_espdl import make_espdl
 
+from support.tiny_espdl import make_espdl
 from uhd.errors import UhdError
 from uhd.espdl import oracle
 from uhd.espdl.inspect import inspect_model
@@ -78,12 +78,12 @@ def test_mutated_files(target: str, bits: int) -> None:
     rng = random.Random(f"{target}{bits}")
     outcomes = {"refused": 0, "parsed": 0, "ran": 0}
     slowest = 0.0
-    for _ in range(1000):
+    for _ in range(800):
         data = bytes(rng.choice(MUTATIONS)(bytearray(original), rng))
         started = time.thread_time()
         outcomes[examine(data)] += 1
         slowest = max(slowest, time.thread_time() - started)
-    assert outcomes["refused"] > 200
+    assert outcomes["refused"] > 150
     assert outcomes["ran"] > 100
     assert slowest < 0.2
 
@@ -92,9 +92,9 @@ def test_damage_in_the_structure_is_mostly_noticed() -> None:
     """Single flipped bits outside the weights: names, offsets, shapes and attributes are checked against each other."""
     original = make_espdl("c", 8, channels=9, size=8, test_values=False).read_bytes()
     rng = random.Random(1)
-    damaged = [bytes(flip_bits(bytearray(original), rng)) for _ in range(300)]
+    damaged = [bytes(flip_bits(bytearray(original), rng)) for _ in range(200)]
     noticed = sum(examine(data) == "refused" for data in damaged)
-    assert noticed > 90
+    assert noticed > 60
 
 
 def test_memory_stays_bounded() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.espdl_reference import clamp, conv, round_fraction
 
+from support.espdl_reference import clamp, conv, round_fraction
 from uhd.errors import ModelError
 from uhd.espdl import kernels
 from uhd.espdl.arith import round_shift, saturate
@@ -22,7 +22,9 @@ ROUNDINGS: list[Rounding] = ["half_up", "half_even"]
 @st.composite
 def convolutions(draw: st.DrawFn) -> dict[str, object]:
     """Random small convolutions: dense, grouped or depthwise, any geometry that leaves an output."""
-    group, per_group, outputs = draw(st.sampled_from([(1, 3, 4), (1, 1, 1), (2, 2, 3), (3, 1, 2), (4, 1, 1), (5, 1, 1)]))
+    group, per_group, outputs = draw(
+        st.sampled_from([(1, 3, 4), (1, 1, 1), (2, 2, 3), (3, 1, 2), (4, 1, 1), (5, 1, 1)])
+    )
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     dilations = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     pads = draw(st.tuples(*[st.integers(0, 2)] * 4))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.espdl_reference import logical_filter
 
+from support.espdl_reference import logical_filter
 from uhd.errors import ModelError
 from uhd.espdl.layout import LANES, filter_dims, pack_filter, unpack_filter
 

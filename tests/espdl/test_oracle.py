@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+
 from support.shared import shared_dir
 from support.tiny_espdl import Net, detector, make_espdl, quantize_graph
-
-from uhd.errors import DataError, ModelError
+from uhd.errors import DataError
 from uhd.espdl import oracle
 from uhd.espdl.model import EspdlModel
 from uhd.espdl.reader import read_espdl

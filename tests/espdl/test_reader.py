@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.espdl_reference import logical_filter, ppq_graph, ppq_raw
 from support.shared import shared_dir
 from support.tiny_espdl import make_espdl
-
 from uhd.errors import ModelError
 from uhd.espdl.layout import LANES
 from uhd.espdl.reader import read_espdl

@@ -1,4 +1,4 @@
-"""Second opinions for the tests of .espdl files: scalar arithmetic on Python numbers, and esp-ppq's own file classes."""
+"""Second opinions for the tests of .espdl files: scalar arithmetic, and esp-ppq's own file classes."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ set of arguments (about half a second each). ``quantize_graph`` takes any ONNX g
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="tiny_espdl_")
+_SILENCE = Path(os.devnull).open("w")  # noqa: SIM115 - open as long as esp-ppq's loggers live
 
 
 class Net:
@@ -115,30 +118,42 @@ def quantize_graph(
         algorithm: of the calibration; "kl" takes five times as long.
         gain: the test picture is a calibration picture times this, so that activations saturate here and there.
     """
-    import torch
-    from esp_ppq.api import espdl_quantize_onnx, get_target_platform
-    from esp_ppq.api.setting import QuantizationSettingFactory
-
-    torch.set_num_threads(1)
     output.parent.mkdir(parents=True, exist_ok=True)
     source = output.with_suffix(".onnx")
     onnx.save(model, source)
-    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
-    rng = np.random.default_rng(seed + 1000)
-    images = [torch.from_numpy(rng.random(shape, dtype=np.float32)) for _ in range(calibration_images)]
+    # The simplifier inside esp-ppq may rename or drop tensors, so name the vectors after running it once ourselves.
+    tensors = _tensor_names(source) if embed is None else list(embed)
+    with contextlib.redirect_stdout(_SILENCE), contextlib.redirect_stderr(_SILENCE):
+        _quantize(source, output, target, bits, int16, np.random.default_rng(seed + 1000), test_values,
+                  calibration_images, tensors, algorithm, gain)  # fmt: skip
+    return output
+
+
+def _quantize(
+    source: Path, output: Path, target: str, bits: int, int16: Sequence[str], rng: np.random.Generator,
+    test_values: bool, count: int, tensors: list[str], algorithm: str, gain: float,
+) -> None:  # fmt: skip
+    import torch
+    from esp_ppq.api import espdl_quantize_onnx, get_target_platform
+    from esp_ppq.api.setting import QuantizationSettingFactory
+    from esp_ppq.log.logger import initialized_loggers
+
+    for logger in initialized_loggers.values():  # they keep the stdout of their birth, which pytest may have closed
+        for handler in logger._handlers.values():
+            handler._fd = _SILENCE
+    torch.set_num_threads(1)
+    shape = [d.dim_value for d in onnx.load(source).graph.input[0].type.tensor_type.shape.dim]
+    images = [torch.from_numpy(rng.random(shape, dtype=np.float32)) for _ in range(count)]
     setting = QuantizationSettingFactory.espdl_setting(num_of_bits=bits)
     setting.quantize_activation_setting.calib_algorithm = algorithm
     for name in int16:
         setting.dispatching_table.append(name, get_target_platform(target, "w16a16", debug=True))
-    # The simplifier inside esp-ppq may rename or drop tensors, so name the vectors after running it once ourselves.
-    tensors = _tensor_names(source) if embed is None else list(embed)
     espdl_quantize_onnx(
         onnx_import_file=str(source), espdl_export_file=str(output), calib_dataloader=images,
-        calib_steps=calibration_images, input_shape=shape, inputs=[images[0] * gain], target=target, setting=setting,
+        calib_steps=count, input_shape=shape, inputs=[images[0] * gain], target=target, setting=setting,
         quant_type="w16a16" if bits == 16 else "w8a8", debug=True, device="cpu", error_report=False,
         export_test_values=test_values, test_output_names=tensors, verbose=0, export_config=False,
     )  # fmt: skip
-    return output
 
 
 def _tensor_names(source: Path) -> list[str]:

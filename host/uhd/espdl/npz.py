@@ -43,6 +43,6 @@ def save_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             for name, array in arrays.items():
                 member = zipfile.ZipInfo(f"{name}.npy")
                 with archive.open(member, "w", force_zip64=True) as stream:
-                    np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)
+                    np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)
     except OSError as error:
         raise DataError(f"{path}: cannot write the arrays ({error.strerror})", hint="choose another --output") from None
