@@ -84,7 +84,7 @@ def test_kill_during_writing_leaves_a_state_as_new_as_was_told(tmp_path: Path) -
     """SIGKILL at random moments of a process that only writes; what it said it had written is never lost."""
     rng = random.Random(5)
     epoch = 0
-    for _ in range(5):
+    for _ in range(4):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "host"), "OMP_NUM_THREADS": "1"}
         arguments = [sys.executable, "-c", WRITER, str(tmp_path), str(epoch)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) as process:
