@@ -13,7 +13,7 @@ from support.slow_train import logistic, slow_assign, slow_ciou, slow_giou, slow
 from uhd.train.assign import Targets
 from uhd.train.boxes import pair_ciou, pair_giou, pair_iou
 from uhd.train.config import TrainConfig
-from uhd.train.loss import DetectionLoss, candidate_logits, product_log_probability, varifocal
+from uhd.train.loss import DetectionLoss, candidate_logits, product_log_probability, range_excess, varifocal
 
 SIDE = st.floats(0.01, 1.5)
 PLACE = st.floats(-0.5, 1.5)
@@ -105,7 +105,9 @@ def test_the_whole_loss_by_hand() -> None:
     maps = {name: part.float() for name, part in random_maps(5, anchors, side).items()}
     sizes = [(0.3, 0.5), (0.6, 0.8)]
     objects = [(0, 0, (0.4, 0.5, 0.3, 0.6)), (0, 0, (0.7, 0.3, 0.2, 0.3)), (1, 0, (0.2, 0.8, 0.4, 0.4))]
-    config = TrainConfig(assign_topk=3, loss_weight_obj=0.5, loss_weight_box=2.0)
+    config = TrainConfig(
+        assign_topk=3, loss_weight_obj=0.5, loss_weight_box=2.0, logit_limit=1.5, loss_weight_range=3.0
+    )
     targets = Targets(
         torch.tensor([o[0] for o in objects]),
         torch.tensor([o[1] for o in objects]),
@@ -141,7 +143,18 @@ def test_the_whole_loss_by_hand() -> None:
     assert math.isclose(float(got.box), box, rel_tol=1e-4)
     assert math.isclose(float(got.cls), parts["cls"], rel_tol=1e-4)
     assert math.isclose(float(got.obj), parts["obj"], rel_tol=1e-4)
-    assert math.isclose(float(got.total), 2.0 * box + parts["cls"] + 0.5 * parts["obj"], rel_tol=1e-4)
+    values = [value for part in maps.values() for value in part.flatten().tolist()]
+    beyond = sum(max(0.0, abs(value) - 1.5) ** 2 for value in values) / len(values)
+    assert math.isclose(float(got.range), beyond, rel_tol=1e-4)
+    expected = 2.0 * box + parts["cls"] + 0.5 * parts["obj"] + 3.0 * beyond
+    assert math.isclose(float(got.total), expected, rel_tol=1e-4)
+
+
+def test_outputs_within_the_limit_cost_nothing() -> None:
+    inside = torch.linspace(-8, 8, 9, requires_grad=True)
+    cost = range_excess([inside], 8.0)
+    cost.backward()
+    assert float(cost.detach()) == 0 and inside.grad is not None and (inside.grad == 0).all()
 
 
 @pytest.mark.parametrize("score_loss", ["product", "separate"])

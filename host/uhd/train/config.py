@@ -63,6 +63,8 @@ class TrainConfig(BaseModel):
     loss_weight_obj: float = _weight(0.1, "weight of the objectness loss, where the score does not use it")
     loss_weight_cls: float = _weight(1.0, "weight of the score loss (separate: of its class part)")
     loss_weight_quality: float = _weight(1.0, "weight of the quality loss (separate only)")
+    loss_weight_range: float = _weight(1.0, "weight of the squares by which head outputs exceed logit_limit")
+    logit_limit: float = Field(default=8.0, description="outputs beyond it cost int8 resolution", gt=0.0)
     assign_topk: int = Field(default=6, ge=1, description="candidates an object takes at most")
     assign_radius: int = Field(default=1, ge=0, le=8, description="cells round an object's centre that may take it")
     assign_score_power: float = _weight(0.5, "exponent of the score in the alignment")

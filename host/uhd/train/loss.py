@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,19 +54,31 @@ def varifocal(
     return (weight * entropy).sum()
 
 
+def range_excess(maps: Iterable[Tensor], limit: float) -> Tensor:
+    """Mean square by which the values of ``maps`` exceed ``limit`` in size, over all of them.
+
+    An 8-bit map spends its steps on its largest value, and a sigmoid says nothing new beyond 8.
+    """
+    parts = list(maps)
+    excess = sum(functional.relu(part.abs() - limit).square().sum() for part in parts)
+    return torch.as_tensor(excess) / sum(part.numel() for part in parts)
+
+
 @dataclass(frozen=True)
 class LossParts:
-    """``total`` carries the gradient; ``box``, ``cls``, ``quality``, ``obj`` are its unweighted parts, detached."""
+    """``total`` carries the gradient; the others are its unweighted parts, detached."""
 
     total: Tensor
     box: Tensor
     cls: Tensor
     quality: Tensor
     obj: Tensor
+    range: Tensor
     positives: int
 
     def items(self) -> dict[str, Tensor]:
-        return {"loss": self.total.detach(), "box": self.box, "cls": self.cls, "quality": self.quality, "obj": self.obj}
+        names = ("box", "cls", "quality", "obj", "range")
+        return {"loss": self.total.detach(), **{name: getattr(self, name) for name in names}}
 
 
 class DetectionLoss:
@@ -124,13 +136,17 @@ class DetectionLoss:
         if "obj" in logits and "obj" not in factors and config.loss_weight_obj > 0:
             pair = product_log_probability([logits["obj"]])
             obj = self._score(*pair, found, targets, any_class=True) / scale
+        beyond = range_excess(maps.values(), config.logit_limit)
         total = (
             config.loss_weight_box * box
             + config.loss_weight_cls * score
             + config.loss_weight_quality * quality
             + config.loss_weight_obj * obj
+            + config.loss_weight_range * beyond
         )
-        return LossParts(total, box.detach(), score.detach(), quality.detach(), obj.detach(), len(wanted))
+        return LossParts(
+            total, box.detach(), score.detach(), quality.detach(), obj.detach(), beyond.detach(), len(wanted)
+        )
 
     def _score(
         self, yes: Tensor, no: Tensor, found: Assignment, targets: Targets, *, any_class: bool = False
