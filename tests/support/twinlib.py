@@ -7,51 +7,33 @@ to run with their libraries preloaded (tests/core/test_sanitizers.py does that).
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
-import subprocess
-import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from support.fakemodel import FakeModel
-from support.shared import ROOT
-
+from uhd.device.compile import CORE, build, twin_sources
 from uhd.device.messages import MAX_PAYLOAD
+from uhd.files import write_text
+from uhd.paths import build_root
 
-CORE = ROOT / "firmware" / "components" / "uhd_core"
-RUNTIME = ROOT / "firmware" / "components" / "uhd_runtime"
 SANITIZE = os.environ.get("UHD_TEST_SANITIZE") == "1"
-_WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Werror"]
-_BASE = ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fPIC", "-shared", *_WARNINGS]
-_SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+_WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 
 
-def core_sources() -> list[Path]:
-    return sorted([*(CORE / "src").glob("*.cpp"), *(CORE / "host").glob("*.cpp")])
-
-
-def compile_twin(model: FakeModel, *, first_include: Path | None = None) -> Path:
-    """A shared library of core, C interface and ``model``; kept by content in the temporary folder."""
-    flags = [*_BASE, *(_SANITIZERS if SANITIZE else ["-O2"])]
-    includes = [first_include] if first_include else []
-    includes += [CORE / "include", RUNTIME / "include"]
-    digest = hashlib.sha256(" ".join(flags).encode() + model.source().encode())
-    headers = [p for folder in includes for p in sorted(folder.rglob("*.hpp"))]
-    for path in [*core_sources(), *headers]:
-        digest.update(path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"uhd-test-twin-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    library = folder / f"{digest.hexdigest()[:24]}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            source = model.write(Path(work)) / "src" / "model.cpp"
-            command = ["g++", *flags, *(f"-I{p}" for p in includes), *map(str, core_sources()), str(source)]
-            subprocess.run([*command, "-o", f"{work}/twin.so"], check=True)
-            Path(f"{work}/twin.so").replace(library)
-    return library
+def compile_model(model: FakeModel, first_include: Path | None = None) -> Path:
+    """A shared library of core, C interface and ``model``; kept by content in the build folder."""
+    source = build_root() / "test-models" / hashlib.sha256(model.source().encode()).hexdigest()[:24] / "model.cpp"
+    write_text(source, model.source())
+    includes = [*([first_include] if first_include else []), CORE / "include"]
+    sources = [*twin_sources(), source]
+    return build(sources, "uhd-test-twin", includes=includes, sanitize=SANITIZE, flags=_WARNINGS)
 
 
 class Library:
@@ -59,7 +41,7 @@ class Library:
 
     def __init__(self, model: FakeModel | None = None, *, first_include: Path | None = None) -> None:
         self.model = model or FakeModel()
-        self.c = ctypes.CDLL(str(compile_twin(self.model, first_include=first_include)))
+        self.c = ctypes.CDLL(str(compile_model(self.model, first_include)))
         for name in ("uhd_twin_decoder_new", "uhd_twin_device_new", "uhd_twin_espdl"):
             getattr(self.c, name).restype = ctypes.c_void_p
         for name in ("uhd_twin_encode", "uhd_twin_decoder_feed", "uhd_twin_device_receive", "uhd_twin_device_send"):
@@ -68,7 +50,9 @@ class Library:
 
     def encode(self, type_: int, seq: int, payload: bytes) -> bytes:
         out = ctypes.create_string_buffer(2 * len(payload) + 64)
-        size = self.c.uhd_twin_encode(type_, seq, payload, ctypes.c_size_t(len(payload)), out, ctypes.c_size_t(len(out)))
+        size = self.c.uhd_twin_encode(
+            type_, seq, payload, ctypes.c_size_t(len(payload)), out, ctypes.c_size_t(len(out))
+        )
         assert size <= len(out)
         return out.raw[:size]
 
@@ -81,9 +65,17 @@ class Library:
         rows = np.zeros((top_k, 6), np.int32)
         candidates = ctypes.c_uint32()
         arguments = (ctypes.c_uint16(score_threshold), ctypes.c_uint16(nms_iou), ctypes.c_uint16(top_k))
-        count = self.c.uhd_twin_decode(pointers, *arguments, ctypes.c_void_p(rows.ctypes.data), ctypes.byref(candidates))
+        count = self.c.uhd_twin_decode(
+            pointers, *arguments, ctypes.c_void_p(rows.ctypes.data), ctypes.byref(candidates)
+        )
         assert 0 <= count <= top_k
         return rows[:count], candidates.value
+
+
+@functools.cache
+def library(model: FakeModel | None = None) -> Library:
+    """The library of a model, loaded once."""
+    return Library(model)
 
 
 class CppDecoder:
@@ -119,9 +111,9 @@ class CppDecoder:
 
 
 class CppDevice:
-    """The whole device of the C++ core, fed from memory. A ``uhd.device.ports.Port`` that never waits.
+    """The whole device of the C++ core, fed from memory, as a ``uhd.device.ports.Port``.
 
-    ``lossy`` maps the bytes of each write, and of each answer, to what arrives.
+    It answers within ``write``, so a read that finds nothing waits in vain, like one from a silent port.
     """
 
     name = "in memory"
@@ -132,7 +124,9 @@ class CppDevice:
         self.said = bytearray(self._collect(b""))
 
     def _new(self) -> ctypes.c_void_p:
-        return ctypes.c_void_p(self._c.uhd_twin_device_new(ctypes.c_uint32(self._credit), ctypes.c_size_t(self._memory)))
+        return ctypes.c_void_p(
+            self._c.uhd_twin_device_new(ctypes.c_uint32(self._credit), ctypes.c_size_t(self._memory))
+        )
 
     def _collect(self, data: bytes) -> bytes:
         size = self._c.uhd_twin_device_receive(self._handle, data, ctypes.c_size_t(len(data)))
@@ -152,6 +146,8 @@ class CppDevice:
         self.said += self.to_host(self._collect(self.to_device(data)))
 
     def read(self, timeout: float) -> bytes:
+        if not self.said:
+            time.sleep(timeout)
         data = bytes(self.said)
         self.said.clear()
         return data

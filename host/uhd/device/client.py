@@ -22,7 +22,7 @@ def to_q16(value: float, name: str = "value") -> int:
     """0..1 in units of 1/65535, to nearest. Raises ``ConfigError`` outside that range."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} is {value}", hint="give a number from 0 to 1")
-    return int(np.floor(value * 65535 + 0.5))
+    return round(value * 65535)
 
 
 class DeviceClient:

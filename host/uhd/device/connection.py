@@ -45,7 +45,7 @@ class Connection:
         self._inbox: deque[Frame] = deque()
         self._seq = 0
 
-    def send(self, name: str, tail: bytes = b"", **values: Any) -> int:
+    def send(self, name: str, /, tail: bytes = b"", **values: Any) -> int:
         """Send a message; returns its sequence number."""
         seq = self._seq
         self._seq = (seq + 1) & 0xFFFF
@@ -74,7 +74,7 @@ class Connection:
             if not data and left <= 0:
                 return None
 
-    def request(self, name: str, answer: str, **values: Any) -> Message:
+    def request(self, name: str, answer: str, /, **values: Any) -> Message:
         """Send a request, again if need be, and return its answer.
 
         Raises ``DeviceError`` if none comes or the device refuses, ``SessionLost`` if it wants a HELLO first.

@@ -92,6 +92,35 @@ def units(component: Path) -> tuple[Unit, ...]:
     )
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One source to compile."""
+
+    source: Path
+    base: list[str]
+    includes: list[str]
+    unit: Unit
+    inputs: list[Path]
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the object depends on."""
+        return _digest([*self.base, self.unit.optimise, *self._language], [self.source, *self.inputs])
+
+    @property
+    def _language(self) -> tuple[str, ...]:
+        return _CXX if self.source.suffix == ".cpp" else ()
+
+    def run(self) -> Path:
+        """Compile it, unless that was done before; returns the object file."""
+        target = build_root() / "objects" / f"{self.source.stem}-{self.key[:24]}.o"
+        if not target.exists():
+            flags = [*self.base[1:], *self.includes, self.unit.optimise, *self._language]
+            with atomic_path(target) as temporary:
+                _run([COMPILER, *flags, "-c", str(self.source), "-o", str(temporary)], f"compile {self.source.name}")
+        return target
+
+
 def build_elf(component: Path, build: Path, *, extra_flags: Sequence[str] = ()) -> Path:
     """Compile and link the emulator's firmware around a model component; returns the ELF file in ``build``.
 
@@ -99,30 +128,22 @@ def build_elf(component: Path, build: Path, *, extra_flags: Sequence[str] = ()) 
     Raises ``ToolMissingError`` naming the packages if the toolchain is missing, ``UhdError`` if the build fails.
     """
     compiler = compiler_id()
-    parts = units(component)
-    headers = [p for unit in parts for p in unit.folder.rglob("*") if p.suffix in _HEADERS]
-    flags = [*_COMPILE, *extra_flags, *(f"-I{unit.include}" for unit in parts)]
-    base = _digest([compiler, *(f for f in flags if not f.startswith("-I"))], headers)
-    jobs = [(source, unit, _digest([base, unit.optimise, source.name], [source, *unit.inputs])) for unit in parts
-            for source in unit.sources]  # fmt: skip
+    *common, model = units(component)
+    base = [compiler, *_COMPILE, *extra_flags]
+    headers = [p for unit in common for p in unit.folder.rglob("*") if p.suffix in _HEADERS]
+    includes = [f"-I{unit.include}" for unit in common]
+    # Only the model's own objects may depend on the model, so that the others serve every model.
+    jobs = [_Job(source, base, includes, unit, headers) for unit in common for source in unit.sources]
+    jobs += [
+        _Job(source, base, [*includes, f"-I{model.include}"], model, [*headers, *model.inputs])
+        for source in model.sources
+    ]
     script = FIRMWARE / "emulator" / "link.ld"
-    elf = build / f"uhd-{_digest([key for _, _, key in jobs], [script])[:16]}.elf"
+    elf = build / f"uhd-{_digest([*_LINK, *(job.key for job in jobs)], [script])[:16]}.elf"
     if elf.exists():
         return elf
-    store = build_root() / "objects"
-
-    def compile_one(job: tuple[Path, Unit, str]) -> Path:
-        source, unit, key = job
-        target = store / f"{source.stem}-{key[:24]}.o"
-        if not target.exists():
-            language = _CXX if source.suffix == ".cpp" else ()
-            with atomic_path(target) as temporary:
-                command = [COMPILER, *flags, unit.optimise, *language, "-c", str(source), "-o", str(temporary)]
-                _run(command, f"compile {source.name}")
-        return target
-
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, jobs))
+        objects = list(pool.map(_Job.run, jobs))
     with atomic_path(elf) as temporary:
         _run([LINKER, *_LINK, f"-T{script}", *map(str, objects), "-lm", "-o", str(temporary)], "link the firmware")
     return elf

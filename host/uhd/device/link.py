@@ -51,7 +51,9 @@ def cobs_decode(data: bytes) -> bytes | None:
 
 
 def encode_frame(type_: int, seq: int, payload: bytes = b"") -> bytes:
-    """A frame with the zero bytes around it. Raises ``ValueError`` above ``MAX_PAYLOAD`` bytes."""
+    """A frame with the zero bytes around it. Raises ``ValueError`` above ``MAX_PAYLOAD`` bytes or for no such type."""
+    if not _FIRST <= type_ <= _LAST:
+        raise ValueError(f"type 0x{type_:02x} is not in 0x{_FIRST:02x}..0x{_LAST:02x}")
     if len(payload) > MAX_PAYLOAD:
         raise ValueError(f"payload of {len(payload)} bytes exceeds {MAX_PAYLOAD}")
     body = _HEAD.pack(type_, seq & 0xFFFF) + payload
@@ -131,11 +133,12 @@ class Decoder:
             self._state = "skip"
 
     def _is_text_start(self) -> bool:
+        # The first byte alone tells nothing: a line break there may be a COBS code.
         return len(self._pending) >= 2 and not _FIRST <= self._pending[1] <= _LAST
 
     def _line(self) -> Iterator[str]:
         """A line break inside a segment: hand out a line at once if the segment is text so far."""
-        if self._state == "text" or (self._state == "start" and (self._is_text_start() or self._pending == b"\n")):
+        if self._state == "text" or (self._state == "start" and self._is_text_start()):
             text = _text(bytes(self._pending))
             if text is None:
                 return  # binary: wait for the zero
@@ -175,6 +178,8 @@ class Decoder:
         if zlib.crc32(body[: -_CRC.size]) != _CRC.unpack(body[-_CRC.size :])[0]:
             return None, "crc"
         type_, seq = _HEAD.unpack(body[: _HEAD.size])
+        if not _FIRST <= type_ <= _LAST:
+            return None, "malformed"
         self.counters.frames += 1
         if self._expected is not None:
             gap = (seq - self._expected) & 0xFFFF

@@ -296,7 +296,7 @@ def _unpack(layout: Layout, data: bytes) -> dict[str, Any]:
     return values
 
 
-def pack(name: str, tail: Any = b"", **values: Any) -> bytes:
+def pack(name: str, /, tail: Any = b"", **values: Any) -> bytes:
     """Payload of a message. Fields not given are 0; ``tail`` is bytes, str, or a list of dicts for rows.
 
     Raises ``ValueError`` for an unknown field, a value out of range or a payload above ``MAX_PAYLOAD``.

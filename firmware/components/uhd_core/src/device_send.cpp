@@ -66,6 +66,7 @@ link::Config Device::default_config() const {
     config.top_k = model_.decode->top_k;
   }
   config.limit = link::kDefaultLimit;
+  if (config.top_k == 0) config.top_k = config.limit;  // nothing to decode, but CONFIG wants a valid value
   return config;
 }
 

@@ -62,7 +62,7 @@ bool Decoder::finish(Packet* packet) {
     counters_.overlong++;
     return false;
   }
-  if (left_ != 0 || size_ < kHead + kCrc) {
+  if (left_ != 0 || size_ < kHead + kCrc || body_[0] < kTypeFirst || body_[0] > kTypeLast) {
     counters_.malformed++;
     return false;
   }
