@@ -7,6 +7,7 @@ its float32 simulation of int16 is off by up to 3 units (the float64 mode is exa
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -30,11 +31,13 @@ from uhd.quantize.job import ALGORITHMS, Job, JobFolder
 from uhd.quantize.lints import Finding
 from uhd.quantize.patterns import compile_pattern
 from uhd.quantize.presets import Preset, resolve_preset
-from uhd.quantize.source import agreed_manifest, read_source
+from uhd.quantize.source import agreed_manifest, read_source, run_float
 from uhd.targets import TARGETS
 
 #: Called with a step's name, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
+
+_OTHER_PLACE = "choose another output"
 
 #: Pictures on which the sums of a 20-bit accumulator are measured.
 RANGE_PICTURES = 8
@@ -153,17 +156,21 @@ def quantize_with_report(
     """As ``quantize_onnx``, and also says what the lints and the comparison with the oracle found."""
     started = time.monotonic()
     settings.check()
-    if output.suffix != ".espdl":
-        raise ConfigError(f"{output}: the output's name must end in .espdl")
+    _check_output(output)
     source = read_source(onnx)
     pictures = check_array(calibration, source.shape)
     manifest = agreed_manifest(source, manifest)
+    expected = run_float(source, pictures[0])
     with tempfile.TemporaryDirectory(prefix="uhd-quantize-") as name:
         folder = JobFolder(Path(name))
-        folder.write(_job(settings, manifest), source.onnx, pictures)
+        folder.write(_job(settings, manifest), source.onnx, pictures, expected)
         answer = child.run(folder, onnx, progress)
         data = folder.espdl.read_bytes()
-    model = read_espdl(data, settings.target)
+    try:
+        model = read_espdl(data, settings.target)
+    except ModelError as error:
+        reason = str(error).removeprefix("<bytes>: ")
+        raise ModelError(f"{onnx}: what esp-ppq made of it cannot be used: {reason}") from None
     findings = _findings(model, pictures, progress)
     vectors, mismatches, remark = compare_vectors(model)
     if mismatches:
@@ -172,7 +179,7 @@ def quantize_with_report(
             "trust the file: the device computes what the oracle does", "simulation",
         ))  # fmt: skip
     _refuse_errors(onnx, findings)
-    complete = _extend(manifest, settings, model, pictures)
+    complete = _extend(manifest, settings, model, pictures, answer.rewrites)
     written = _write(output, data, complete, settings)
     return Report(
         output,
@@ -272,7 +279,11 @@ def _spec(model: EspdlModel, name: str) -> TensorSpec:
 
 
 def _extend(
-    manifest: ModelManifest, settings: Settings, model: EspdlModel, pictures: NDArray[np.float32]
+    manifest: ModelManifest,
+    settings: Settings,
+    model: EspdlModel,
+    pictures: NDArray[np.float32],
+    rewrites: tuple[str, ...],
 ) -> ModelManifest:
     int16 = [node.name for node in model.nodes if node.bits == 16 and node.op != "RequantizeLinear"]
     algorithm = settings.algorithm
@@ -290,7 +301,7 @@ def _extend(
         inputs=[_spec(model, name) for name in model.inputs],
         outputs=[_spec(model, name) for name in model.outputs],
         espdl_sha256=model.sha256,
-        rewrites=["layerwise equalization"] if settings.equalize else [],
+        rewrites=[*rewrites, *(["layerwise equalization"] if settings.equalize else [])],
     )
     return manifest.model_copy(update={"quantization": quantization, "tool_version": __version__})
 
@@ -302,6 +313,8 @@ def _write(output: Path, data: bytes, manifest: ModelManifest, settings: Setting
         for key, pairs in (("anchors", manifest.anchors), ("wh_scale", manifest.wh_scale)):
             if pairs:
                 arrays[output.with_name(f"{output.stem}_{key}.npy")] = np.asarray(pairs, np.float32)
+    files = (output, output.with_suffix(".json"), *arrays)
+    new = [path for path in files if not path.exists()]
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(atomic_path(output)).write_bytes(data)
@@ -310,7 +323,18 @@ def _write(output: Path, data: bytes, manifest: ModelManifest, settings: Setting
                 with stack.enter_context(atomic_path(path)).open("wb") as stream:
                     np.save(stream, values, allow_pickle=False)
     except OSError as error:
-        raise ConfigError(
-            f"{output}: cannot write it ({error.strerror or error})", hint="choose another --output"
-        ) from error
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise ConfigError(f"{output}: cannot write it ({error.strerror or error})", hint=_OTHER_PLACE) from error
     return tuple(arrays)
+
+
+def _check_output(output: Path) -> None:
+    """Raises ``ConfigError`` if ``output`` is not a place for a .espdl file; minutes pass before it is written."""
+    if output.suffix != ".espdl":
+        raise ConfigError(f"{output}: the output's name must end in .espdl")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise ConfigError(f"{output}: cannot write it ({folder} is not a folder)", hint=_OTHER_PLACE)
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{output}: cannot write it (no permission in {folder})", hint=_OTHER_PLACE)

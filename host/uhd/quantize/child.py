@@ -26,10 +26,11 @@ _ERRORS: dict[str, type[UhdError]] = {"ConfigError": errors.ConfigError, "ModelE
 
 @dataclass(frozen=True)
 class Answer:
-    """What the process decided: names of the int16 operators in its graph, and remarks."""
+    """What the process did: names of the int16 operators in its graph, remarks, rewrites of the float graph."""
 
     int16: tuple[str, ...]
     notes: tuple[str, ...]
+    rewrites: tuple[str, ...]
 
 
 def require_esp_ppq() -> None:
@@ -83,7 +84,7 @@ def run(folder: JobFolder, source: Path, progress: Progress | None) -> Answer:
             process.kill()
             raise
     if process.returncode == 0 and "int16" in last:
-        return Answer(tuple(last["int16"]), tuple(last["notes"]))
+        return Answer(tuple(last["int16"]), tuple(last["notes"]), tuple(last["rewrites"]))
     if last.get("error") in _ERRORS:
         raise _ERRORS[last["error"]](f"{source}: {last['message']}")
     raise _breakdown(folder, source, process.returncode, last, start_up)

@@ -19,12 +19,18 @@ from esp_ppq.executor import TorchExecutor
 from numpy.typing import NDArray
 from onnxsim import simplify
 
+from uhd.errors import ModelError
 from uhd.quantize.job import Job, JobFolder
 from uhd.quantize.passes import amend_exporter, amend_pipeline
 from uhd.quantize.patterns import Operator, Selection, select
+from uhd.quantize.rewrite import channel_constants_to_depthwise, state_defaults, unshare_constants
 
 #: Called with a step's name, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
+
+
+#: Largest difference of esp-ppq's float maps from ONNX Runtime's, relative to the map's largest value or 1.
+READING_TOLERANCE = 1e-3
 
 
 class _Batches:
@@ -39,52 +45,57 @@ class _Batches:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         for picture in self._pictures:
+            self._report()  # before, not after: esp-ppq drops the iterator with the last picture in hand
             yield picture
-            self._report()
 
     @property
     def first(self) -> torch.Tensor:
         return self._pictures[0]
 
 
-def quantize(folder: JobFolder, progress: Progress) -> Selection:
+def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[str, ...]]:
     """Do the job in ``folder`` and leave the .espdl there.
 
-    Returns what became int16. Raises ``ConfigError`` where a pattern matches nothing, anything where esp-ppq fails.
+    Returns what became int16, and the rewrites of the float graph. Raises ``ConfigError`` where a pattern matches
+    nothing, ``ModelError`` where esp-ppq understands the float model otherwise than ONNX Runtime does, anything where
+    esp-ppq fails.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     TensorQuantizationConfig._hash_seed = 0  # esp-ppq seeds the order of its scales with the clock
-    job, pictures = folder.read()
+    job, pictures, expected = folder.read()
     progress("simplify", 0, 1)
-    graph = load_onnx_graph(str(_simplify(folder)))
+    path, rewrites = _prepare(folder)
+    graph = load_onnx_graph(str(path))
+    _check_reading(graph, torch.from_numpy(pictures[:1].copy()), expected)
     selection = select(operators_of(graph), job.patterns, job.preset, job.bits)
     graph = _calibrate(graph, job, selection, pictures, progress)
     progress("export", 0, 1)
     _export(graph, job, torch.from_numpy(pictures[:1].copy()), folder.espdl)
     progress("export", 1, 1)
-    return selection
+    return selection, rewrites
 
 
-def _simplify(folder: JobFolder) -> Path:
-    """The copy of the model that esp-ppq loads: simplified, every constant used once (its exporter needs that)."""
+def _prepare(folder: JobFolder) -> tuple[Path, tuple[str, ...]]:
+    """The copy of the model that esp-ppq loads, and what was rewritten in it."""
     model = onnx.load(folder.onnx)
     simplified, equivalent = simplify(model)
     model = simplified if equivalent else model
-    constants = {constant.name: constant for constant in model.graph.initializer}
-    used: set[str] = set()
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            if name in constants and name in used:
-                copy = onnx.TensorProto()
-                copy.CopyFrom(constants[name])
-                copy.name = f"{name}.{node.name or node.output[0]}.{index}"
-                model.graph.initializer.append(copy)
-                node.input[index] = copy.name
-            used.add(name)
+    state_defaults(model)
+    made = channel_constants_to_depthwise(model)
+    unshare_constants(model)
     path = folder.root / "simplified.onnx"
     onnx.save(model, path)
-    return path
+    return path, tuple(f"{name}: written as a depthwise 1x1 convolution" for name in made)
+
+
+def _check_reading(graph: Any, picture: torch.Tensor, expected: dict[str, NDArray[np.float32]]) -> None:
+    """The float graph as esp-ppq runs it must give the maps that ONNX Runtime gave."""
+    made = TorchExecutor(graph=graph, device="cpu").forward(inputs=[picture], output_names=list(expected))
+    for (name, wanted), values in zip(expected.items(), made, strict=True):
+        error = np.abs(values.detach().numpy() - wanted).max() if values.shape == wanted.shape else np.inf
+        if not error <= READING_TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+            raise ModelError(f"esp-ppq reads the model differently: its {name} map is off by {error:.3g} in float")
 
 
 def operators_of(graph: Any) -> list[Operator]:

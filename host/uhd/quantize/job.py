@@ -51,16 +51,21 @@ class JobFolder:
     def log(self) -> Path:
         return self.root / "esp-ppq.log"
 
-    def write(self, job: Job, onnx: bytes, calibration: NDArray[np.float32]) -> None:
-        """Everything that the quantizing process reads."""
+    def write(
+        self, job: Job, onnx: bytes, calibration: NDArray[np.float32], expected: dict[str, NDArray[np.float32]]
+    ) -> None:
+        """Everything that the quantizing process reads. ``expected``: the float maps of the first picture."""
         self.onnx.write_bytes(onnx)
+        np.savez(self.root / "expected.npz", **expected)  # type: ignore[arg-type]
         np.save(self.root / "calibration.npy", calibration, allow_pickle=False)
         (self.root / "job.json").write_text(json.dumps(asdict(job)))
 
-    def read(self) -> tuple[Job, NDArray[np.float32]]:
-        """The job and its calibration array."""
+    def read(self) -> tuple[Job, NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        """The job, its calibration array, and the float maps of the first picture."""
         fields = json.loads((self.root / "job.json").read_text())
         fields["patterns"] = tuple(fields["patterns"])
         if fields["preset"] is not None:
             fields["preset"] = Preset(**{**fields["preset"], "operators": tuple(fields["preset"]["operators"])})
-        return Job(**fields), np.load(self.root / "calibration.npy", allow_pickle=False)
+        with np.load(self.root / "expected.npz", allow_pickle=False) as maps:
+            expected = dict(maps)
+        return Job(**fields), np.load(self.root / "calibration.npy", allow_pickle=False), expected

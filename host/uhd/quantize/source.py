@@ -83,6 +83,29 @@ def read_source(path: Path) -> Source:
     )
 
 
+def run_float(source: Source, picture: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """The maps of the float model for one picture [C, H, W], by name.
+
+    Raises ``ModelError`` if ONNX Runtime refuses it or a map holds values that are not finite.
+    """
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        session = onnxruntime.InferenceSession(source.onnx, providers=["CPUExecutionProvider"])
+        maps = session.run(list(source.maps), {source.input_name: picture[None]})
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source.path}: the float model does not run ({reason})", hint="export it again") from None
+    for name, values in zip(source.maps, maps, strict=True):
+        if not np.isfinite(values).all():
+            raise ModelError(
+                f"{source.path}: the float model's {name} map holds values that are not finite",
+                hint="check the weights it was trained to",
+            )
+    return dict(zip(source.maps, maps, strict=True))
+
+
 def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)

@@ -43,9 +43,10 @@ def main(arguments: list[str]) -> int:
         answers.flush()
 
     try:
+        answer(step="load", done=0, total=1)  # torch and esp-ppq take seconds
         from uhd.quantize.engine import quantize
 
-        selection = quantize(folder, lambda step, done, total: answer(step=step, done=done, total=total))
+        selection, rewrites = quantize(folder, lambda step, done, total: answer(step=step, done=done, total=total))
     except UhdError as error:
         answer(error=type(error).__name__, message=str(error))
         return 1
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
         text = " ".join(str(cause).split())[:300]
         answer(error="crash", message=f"{type(cause).__name__}: {text}" if text else type(cause).__name__)
         return 1
-    answer(int16=selection.int16, notes=selection.notes)
+    answer(int16=selection.int16, notes=selection.notes, rewrites=rewrites)
     return 0
 
 
