@@ -119,7 +119,7 @@ class OracleDetector:
 
 
 def quantize_input_table(resize_mode: str, exponent: int, dtype: str = "int8") -> NDArray[np.int64]:
-    """Integer of each of the 256 network input bytes: its value in 0..1 over 2**exponent, rounded half up, saturated."""
+    """Integer of each of the 256 network input bytes: value (0..1) over 2**exponent, rounded half up, saturated."""
     from uhd.image.resize import network_values
 
     top = np.iinfo(np.dtype(dtype)).max

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",
     "bench": "Measure the reference runtime.",
+    "release": "Ship a checkpoint with its .espdl files and measured mAP.",
 }
 
 
