@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from support.shared import shared_dir
 from support.tiny_espdl import Net, detector, make_espdl, quantize_graph
@@ -92,7 +92,6 @@ def everything(seed: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(("target", "bits"), [("c", 8), ("esp32s3", 8), ("esp32p4", 8), ("esp32p4", 16)])
 def test_every_other_operator(target: str, bits: int, tmp_path: Path) -> None:
-    pytest.importorskip("esp_ppq")
     path = quantize_graph(everything(bits), tmp_path / "all.espdl", target=target, bits=bits)
     model = read_espdl(path)
     assert model.target == target
@@ -107,12 +106,33 @@ def test_every_other_operator(target: str, bits: int, tmp_path: Path) -> None:
 
 def test_saturating_calibration(tmp_path: Path) -> None:
     """The KL observer clips the range, so that values saturate inside the network."""
-    pytest.importorskip("esp_ppq")
     network = detector(5, with_ese=True, channels=16, size=16)
     path = quantize_graph(network, tmp_path / "kl.espdl", target="esp32p4", algorithm="kl", gain=1.8)
     model = read_espdl(path)
     assert_equals_vectors(model, 19)
     assert sum(int((v == 127).sum()) for v in model.test_outputs.values()) > 20
+
+
+def test_int16_biases_that_the_simulation_rounds_up(tmp_path: Path) -> None:
+    """esp-ppq computes floor(bias + 0.5) in float32, which lifts odd integers beyond 2**23; the file has them right."""
+    net = Net(3, 1, 96)
+    y = net.conv("c", "input", 16, relu=False)
+    weight, bias = net.rng.uniform(-0.9, 0.9, (16, 1, 1, 1)), net.rng.uniform(0.6, 0.95, 16) * 2.0**-5
+    net.weights = [
+        numpy_helper.from_array(v.astype(np.float32), n) for v, n in ((weight, "c.weight"), (bias, "c.bias"))
+    ]
+    path = quantize_graph(net.model({"o": y}), tmp_path / "bias.espdl", target="c", bits=16, gain=1.0)
+    model = read_espdl(path)
+    stored = model.tensors["c.bias"]
+    assert stored.data is not None
+    simulated = np.floor(stored.data.astype(np.float32) + np.float32(0.5)).astype(np.int64)
+    assert set((simulated - stored.data).tolist()) == {0, 1}
+    lifted = dataclasses.replace(
+        model, tensors={**model.tensors, "c.bias": dataclasses.replace(stored, data=simulated)}
+    )
+    assert_equals_vectors(lifted, 1)
+    difference = model.test_outputs["o"].astype(int) - oracle.run(model, model.test_inputs)["o"]
+    assert set(np.unique(difference)) == {0, 1}
 
 
 @pytest.mark.parametrize("name", ["c", "esp32s3", "esp32s3_mixhp"])

@@ -51,7 +51,10 @@ def _check_node(node: Node, model: EspdlModel) -> None:
     if not node.outputs or not node.inputs or len(node.inputs) < required or "" in node.inputs[:required]:
         raise ModelError(f"node {node.name!r} ({node.op}) lacks an input or output")
     if node.bits in (8, 16) and model.tensors[node.outputs[0]].dtype != f"int{node.bits}":
-        raise ModelError(f"node {node.name!r} computes int{node.bits} into {model.tensors[node.outputs[0]].dtype}")
+        raise ModelError(
+            f"node {node.name!r} computes int{node.bits} into {model.tensors[node.outputs[0]].dtype}",
+            hint="quantize again, the convolution and its Relu with the same precision",
+        )
     for name in node.outputs:
         if len(set(model.tensors[name].exponents)) != 1:
             raise ModelError(f"tensor {name!r} has {len(model.tensors[name].exponents)} exponents")

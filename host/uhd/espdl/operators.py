@@ -17,7 +17,10 @@ from uhd.espdl.state import Array, Run
 def _conv(state: Run, node: Node) -> Array:
     """Convolution with bias at e_in + e_w and the fused activation, which clamps after rounding.
 
-    esp-ppq's int8 simulation sums in float32, exact while |sum| < 2**24; its int16 one only in the float64 mode.
+    esp-ppq's int8 simulation sums in float32, exact while |sum| < 2**24; its int16 one only in the float64 mode. Even
+    there it rounds biases in float32: where ties go up (c, esp32s3) an odd integer bias between 2**23 and 2**24 is
+    simulated one higher than the file says, so that about one int16 output in 2**shift of such a channel is one lower
+    here, and on the chip, than in the embedded vectors.
     ESP32-S3 sums int8 products in 20-bit lanes: see the accumulator lint of ``uhd.espdl.inspect``.
     """
     x, weight = node.inputs[0], state.tensor(node.inputs[1])
