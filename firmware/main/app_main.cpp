@@ -84,4 +84,9 @@ uint8_t* allocate(size_t size) {
 extern "C" void app_main(void) {
   xTaskCreateStaticPinnedToCore(detector_task, "detector", CONFIG_UHD_TASK_STACK / sizeof(StackType_t), nullptr,
                                 CONFIG_UHD_TASK_PRIORITY, task_stack, &task_control, CONFIG_UHD_TASK_CORE);
+#if CONFIG_IDF_TARGET_LINUX
+  // Returning ends this task, and where tasks are threads the scheduler can then wait for ever for a lock that the ended
+  // thread still holds (seen with ESP-IDF 6.2, in one of twenty starts on a busy machine).
+  for (;;) vTaskDelay(portMAX_DELAY);
+#endif
 }

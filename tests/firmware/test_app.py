@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.fakemodel import FakeModel
+from support.firmware_app import running
 from support.idf_project import COMPONENTS, FIRMWARE, PORTABLE, SHIM, compile_host, kconfig_defaults, sources
 from uhd.device.client import DeviceClient
 from uhd.device.link import encode_frame
 from uhd.device.messages import MESSAGES, PROTOCOL_VERSION, pack
-from uhd.device.ports import FdPort, open_port
 from uhd.errors import DeviceError
 
 BOARD = COMPONENTS / "uhd_board"
@@ -40,42 +36,6 @@ def build_app(folder: Path, model: FakeModel) -> Path:
         *kconfig_defaults(BOARD / "Kconfig", ("UHD_LINK_TCP_PORT",)),
     ]
     return compile_host(folder / "uhd", files, flags)
-
-
-class Running:
-    """A started program: its process, what it has logged, and its port."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self.process = process
-        self.log: list[str] = []
-        self.number = 0
-        for line in process.stdout:
-            self.log.append(line.strip())
-            if line.startswith("link on 127.0.0.1:"):
-                self.number = int(line.rpartition(":")[2])
-            if "ready on" in line or "does not open" in line:
-                break
-
-    @contextmanager
-    def connect(self) -> Iterator[FdPort]:
-        port = open_port(f"socket://127.0.0.1:{self.number}")
-        try:
-            yield port
-        finally:
-            port.close()
-
-
-@contextmanager
-def running(program: Path, **environment: str) -> Iterator[Running]:
-    process = subprocess.Popen(
-        [str(program)], stdout=subprocess.PIPE, text=True, env={**os.environ, "UHD_LINK_PORT": "0", **environment}
-    )
-    try:
-        yield Running(process)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_hello_frame_and_shutdown(program: Path) -> None:

@@ -31,7 +31,9 @@ Progress = Callable[[int, int, str], None]
 _STEP = re.compile(r"^\[(\d+)/(\d+)\] (.*)")
 _ERROR = re.compile(r"\berror: |\bCMake Error\b|undefined reference|overflowed by|No space left")
 _ANY_ERROR = re.compile(r"\b(error|fatal|failed|not found|cannot)\b", re.IGNORECASE)
-_SUMMARY = re.compile(r"ninja failed|build stopped|cmake failed|make: \*\*\*|Configuring incomplete|errors occurred")
+_SUMMARY = re.compile(
+    r"ninja failed|build stopped|cmake failed|make: \*\*\*|collect2: error|Configuring incomplete|errors occurred"
+)
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
