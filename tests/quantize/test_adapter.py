@@ -19,13 +19,13 @@ from uhd.espdl.reader import read_espdl
 from uhd.manifest import load_manifest
 from uhd.quantize.adapter import (
     Report,
-    Settings,
     compare_vectors,
     quantize_input,
     quantize_onnx,
     quantize_with_report,
 )
 from uhd.quantize.presets import resolve_preset
+from uhd.quantize.settings import Settings
 
 PICTURES = pictures(6)
 PRECISION_OPERATORS = {

@@ -12,7 +12,8 @@ from support.quantize_nets import Plan, manifest_for, pictures
 from uhd.espdl import oracle
 from uhd.espdl.model import EspdlModel
 from uhd.espdl.reader import read_espdl
-from uhd.quantize.adapter import Report, Settings, quantize_input, quantize_with_report
+from uhd.quantize.adapter import Report, quantize_input, quantize_with_report
+from uhd.quantize.settings import Settings
 
 PICTURES = pictures(4, (2, 16, 16))
 

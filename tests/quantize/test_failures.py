@@ -12,8 +12,9 @@ import pytest
 from support.quantize_nets import Plan, detector_onnx, manifest_for, pictures
 from uhd.errors import ConfigError, ModelError, ToolMissingError, UhdError
 from uhd.quantize import adapter, child
-from uhd.quantize.adapter import Settings, quantize_onnx
+from uhd.quantize.adapter import quantize_onnx
 from uhd.quantize.job import JobFolder
+from uhd.quantize.settings import Settings
 
 PICTURES = pictures(4, (2, 16, 16))
 

@@ -10,9 +10,10 @@ import pytest
 from support.quantize_nets import pictures
 from support.shared import shared_dir
 from uhd.espdl.reader import read_espdl
-from uhd.quantize.adapter import Settings, quantize_with_report
+from uhd.quantize.adapter import quantize_with_report
 from uhd.quantize.patterns import Operator, select
 from uhd.quantize.presets import PRESETS
+from uhd.quantize.settings import Settings
 from uhd.quantize.source import manifest_of, read_source
 
 

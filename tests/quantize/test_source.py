@@ -149,7 +149,7 @@ def test_published_files_are_read_by_their_properties() -> None:
     assert manifest.stride == 8 and manifest.class_names == ["person"]
 
 
-@pytest.mark.parametrize("name", ["static.onnx", "static_nopost.onnx", "primitive.onnx", "dynamic.onnx"])
+@pytest.mark.parametrize("name", ["static.onnx", "static_nopost.onnx", "dynamic.onnx"])
 def test_other_flavours_of_published_files_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match="no box map"):
         read_source(shared_dir("fixtures", "golden", "w16_yuv422", name))

@@ -76,9 +76,10 @@ def command(
     import tempfile
 
     from uhd.errors import ConfigError
-    from uhd.quantize.adapter import Settings, quantize_with_report
+    from uhd.quantize.adapter import quantize_with_report
     from uhd.quantize.calibration import from_photos
     from uhd.quantize.presets import resolve_preset
+    from uhd.quantize.settings import Settings
     from uhd.variants import get_variant
 
     if (model is None) == (onnx_model is None):

@@ -1,0 +1,61 @@
+"""What can be chosen about a quantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uhd.errors import ConfigError
+from uhd.quantize.job import ALGORITHMS
+from uhd.quantize.patterns import compile_pattern
+from uhd.quantize.presets import Preset
+from uhd.targets import TARGETS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to quantize.
+
+    Args:
+        target: c, esp32s3 or esp32p4.
+        patterns: regular expressions of the operators that compute in int16 (``re.search`` on their names).
+        preset: a published list instead of, or besides, patterns.
+        algorithm: how the ranges of int8 activations are found: kl, minmax, percentile or mse.
+        int16_algorithm: the same for int16 activations. minmax loses nothing at 16 bits and takes a tenth of kl's
+            time; mse is not offered, because esp-ppq's histogram for it is coarser than int16.
+        bits: 8, or 16 for every operator that ESP-DL can run in int16.
+        equalize: balance the weights of consecutive layers first (4 iterations, threshold 0.4, as published).
+        test_vectors: store one input and its outputs in the file, for the device's self-test and for ours.
+        export_anchors: also write ``<stem>_anchors.npy`` and ``<stem>_wh_scale.npy`` beside the .espdl.
+        calibration_note: in words, what the calibration pictures are.
+    """
+
+    target: str
+    patterns: tuple[str, ...] = ()
+    preset: Preset | None = None
+    algorithm: str = "kl"
+    int16_algorithm: str = "minmax"
+    bits: int = 8
+    equalize: bool = False
+    test_vectors: bool = True
+    export_anchors: bool = False
+    calibration_note: str = ""
+
+    def check(self) -> None:
+        """Raises ``ConfigError`` for a value out of range."""
+        if self.target not in TARGETS:
+            raise ConfigError(f"unknown target {self.target!r}", hint=f"choose one of {', '.join(TARGETS)}")
+        if self.algorithm not in ALGORITHMS:
+            raise ConfigError(
+                f"unknown calibration algorithm {self.algorithm!r}", hint=f"choose one of {', '.join(ALGORITHMS)}"
+            )
+        if self.int16_algorithm not in ALGORITHMS or self.int16_algorithm == "mse":
+            raise ConfigError(
+                f"calibration algorithm {self.int16_algorithm!r} is not for int16",
+                hint="choose minmax, percentile or kl",
+            )
+        if self.bits not in (8, 16):
+            raise ConfigError(f"{self.bits} bits", hint="choose 8 or 16")
+        if self.bits == 16 and (self.patterns or (self.preset and self.preset.operators)):
+            raise ConfigError("int16 patterns have no meaning with 16 bits", hint="leave out the patterns or the bits")
+        for pattern in self.patterns:
+            compile_pattern(pattern)
