@@ -121,7 +121,7 @@ def tensor_info(tensor: Tensor, arena_offset: int) -> str:
 
 
 def _table(ctype: str, name: str, table: Table) -> dict[str, str]:
-    return {"ctype": ctype, "name": name, "values": wrap(table.values)}
+    return {"ctype": ctype, "name": name, "numbers": wrap(table.values)}
 
 
 def decode_context(decode: Decode) -> dict[str, Any]:

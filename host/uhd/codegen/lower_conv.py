@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from uhd.codegen.lower import Lowering, limits, unsupported
-from uhd.codegen.pack import GROUP, Int64, depthwise_centres, pack_dense, sum_bound
+from uhd.codegen.pack import GROUP, SUMS_BY_ROW, Int64, depthwise_sums, pack_dense, sum_bound
 from uhd.codegen.steps import DataBase, DescriptorRef, Fields, Ref, Scratch, Value
 from uhd.espdl import shapes
 from uhd.espdl.model import Node
 
 _MAX_SHIFT = {1: 30, 2: 62}
 _SUM_LIMIT = {1: 1 << 31, 2: 1 << 62}
-_MAX_KERNEL_COLUMNS = 32
+#: Of the depthwise kernel (kDepthwiseMaxKernel, kDepthwiseMaxStride).
+_MAX_KERNEL_COLUMNS, _MAX_STRIDE = 32, 4
 _ACCUMULATOR = {1: "<i4", 2: "<i8"}
 
 
@@ -97,10 +98,14 @@ def lower_conv(state: Lowering, node: Node) -> None:
     )  # fmt: skip
     if conv.fits and conv.group == 1:
         _gemm(state, conv)
-    elif conv.fits and depthwise and shapes.window(node).kernel[1] <= _MAX_KERNEL_COLUMNS:
+    elif conv.fits and depthwise and _fits_plane(shapes.window(node)):
         _depthwise(state, conv)
     else:
         _any(state, conv)
+
+
+def _fits_plane(window: shapes.Window) -> bool:
+    return window.kernel[1] <= _MAX_KERNEL_COLUMNS and window.strides[1] <= _MAX_STRIDE
 
 
 def _clamp(conv: _Conv) -> Fields:
@@ -134,31 +139,34 @@ def _gemm(state: Lowering, conv: _Conv) -> None:
     state.add(
         conv.node, f"conv_gemm<{conv.x.ctype}, {state.tag}>",
         (DataBase(), DescriptorRef(), Ref(conv.x.name), Ref(conv.y.name), Scratch("uint32_t")),
-        (conv.x.name,), conv.y.name, struct="GemmConv", fields=fields, scratch_bytes=16 * products,
+        (conv.x.name,), conv.y.name, struct="GemmConv", fields=fields, scratch_bytes=16 * (products + products % 2),
         in_place=(conv.x.name,) if is_pointwise(conv.window) and channels <= conv.x.shape[3] else (),
     )  # fmt: skip
     assert len(bias) % GROUP == 0
 
 
-def plane_words(window: Fields, element_bytes: int) -> int:
-    """Words of the depthwise kernel's scratch plane: ``plane_shape(...).words()`` of kernels.hpp."""
+def plane_words(window: Fields, element_bytes: int, parts: int) -> int:
+    """Words of the depthwise kernel's scratch: the plane and ``parts`` times the sums (``plane_shape`` of kernels.hpp)."""
     w = {name: value for name, value in window.items() if isinstance(value, int)}
     rows = (w["out_h"] + 1) // 2 if element_bytes == 1 else w["out_h"]
-    columns = (-(-w["out_w"] // 4) * 4 - 1) * w["stride_w"] + (w["kernel_w"] - 1) * w["dilation_w"] + 1
+    width = -(-w["out_w"] // 4) * 4
+    columns = (width - 1) * w["stride_w"] + (w["kernel_w"] - 1) * w["dilation_w"] + 1
     line = -(-columns // w["stride_w"]) * w["stride_w"]
-    return ((rows - 1) * w["stride_h"] + (w["kernel_h"] - 1) * w["dilation_h"] + 1) * line
+    return ((rows - 1) * w["stride_h"] + (w["kernel_h"] - 1) * w["dilation_h"] + 1) * line + parts * rows * width
 
 
 def _depthwise(state: Lowering, conv: _Conv) -> None:
     size = conv.x.bytes
-    centre, wide = depthwise_centres(conv.weight, size, conv.x.low, conv.x.high)
-    bias = conv.bias + conv.half - np.where(wide, 0, centre)
+    rows = shapes.window(conv.node).kernel[0]
+    sums = depthwise_sums(conv.weight, rows, size, conv.x.low, conv.x.high)
+    bias = conv.bias + conv.half - sums.folded
     if size == 1:
         bias = (bias + (1 << 31)) % (1 << 32) - (1 << 31)
     fields = {
         "window": conv.window,
         "weights": state.data.add(conv.weight.astype("<i1" if size == 1 else "<i2")),
-        "centre": state.data.add(centre.astype("<u2" if size == 1 else "<u4")),
+        "mode": state.data.add(sums.mode.astype("u1")),
+        "centre": state.data.add(sums.centre.astype("<u2" if size == 1 else "<u4")),
         "bias": state.data.add(bias.astype(_ACCUMULATOR[size])),
         "shift": state.data.add(conv.shift.astype("u1")),
         **_clamp(conv),
@@ -167,7 +175,7 @@ def _depthwise(state: Lowering, conv: _Conv) -> None:
         conv.node, f"conv_depthwise<{conv.x.ctype}, {state.tag}>",
         (DataBase(), DescriptorRef(), Ref(conv.x.name), Ref(conv.y.name), Scratch("uint32_t")),
         (conv.x.name,), conv.y.name, struct="DepthwiseConv", fields=fields,
-        scratch_bytes=4 * plane_words(conv.window, size), in_place=(conv.x.name,),
+        scratch_bytes=4 * plane_words(conv.window, size, rows if SUMS_BY_ROW in sums.mode else 1), in_place=(conv.x.name,),
     )  # fmt: skip
 
 

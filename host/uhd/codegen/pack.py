@@ -18,8 +18,8 @@ Int64 = NDArray[np.int64]
 GROUP = 4
 #: Largest sum of a chunk, above its smallest, by bytes of an element.
 LIMITS = {1: 0xFFFF, 2: 0xFFFFFFFF}
-#: Centre that marks a depthwise channel whose sum does not fit (kDepthwiseWide8, kDepthwiseWide16).
-WIDE = {1: 0xFFFF, 2: 0xFFFFFFFF}
+#: How a depthwise channel is summed (kSumsWhole, kSumsByRow, kSumsWide).
+SUMS_WHOLE, SUMS_BY_ROW, SUMS_WIDE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,20 @@ def sum_bound(weight: Int64, low: int, high: int) -> Int64:
 
 
 def cut_chunks(width: Int64, limit: int) -> list[int]:
-    """Lengths of the longest runs of rows whose column sums stay within ``limit``.
+    """Lengths of the longest even runs of rows whose column sums stay within ``limit``.
 
-    ``width`` is [products, channels]: by how much each product can vary; a single one never exceeds ``limit``.
+    ``width`` is [even number of products, channels]: by how much each product can vary; no two exceed ``limit``.
     """
+    width = width[0::2] + width[1::2]
     total = np.concatenate([np.zeros((1, width.shape[1]), np.int64), np.cumsum(width, axis=0)])
     lengths, start = [], 0
     while start < len(width):
         reach = zip(total.T, total[start] + limit, strict=True)
         ends = [int(np.searchsorted(column, most, side="right")) - 1 for column, most in reach]
-        end = min(*ends, start + 0xFFFF)
+        end = min(*ends, start + 0x7FFF)
         if end <= start:
-            raise AssertionError("a single product exceeds the limit")
-        lengths.append(end - start)
+            raise AssertionError("two products exceed the limit")
+        lengths.append(2 * (end - start))
         start = end
     return lengths
 
@@ -65,8 +66,8 @@ def cut_chunks(width: Int64, limit: int) -> list[int]:
 def pack_dense(weight: Int64, element_bytes: int, low: int, high: int) -> Stream:
     """``weight`` [N, products] -> the stream that ``uhd::nn::conv_gemm`` reads (see kernels.hpp)."""
     channels, products = weight.shape
-    padded = np.zeros((-(-channels // GROUP) * GROUP, products), np.int64)
-    padded[:channels] = weight
+    padded = np.zeros((-(-channels // GROUP) * GROUP, products + products % 2), np.int64)
+    padded[:channels, :products] = weight
     smallest, largest = product_range(padded, low, high)
     centres = np.zeros(len(padded), np.int64)
     parts: list[bytes] = []
@@ -89,8 +90,26 @@ def pack_dense(weight: Int64, element_bytes: int, low: int, high: int) -> Stream
     return Stream(b"".join(parts), centres, chunks)
 
 
-def depthwise_centres(weight: Int64, element_bytes: int, low: int, high: int) -> tuple[Int64, NDArray[np.bool_]]:
-    """``weight`` [N, taps] -> per channel the centre that the kernel starts at, and whether it is marked wide."""
-    smallest, largest = product_range(weight, low, high)
-    wide = (largest - smallest).sum(axis=1) >= LIMITS[element_bytes]
-    return np.where(wide, WIDE[element_bytes], -smallest.sum(axis=1)), wide
+@dataclass(frozen=True)
+class DepthwiseSums:
+    """How far each channel's sums fit: ``mode`` [N] and ``centre`` [N, rows] of ``uhd::nn::DepthwiseConv``.
+
+    ``folded`` [N] is the sum of the centres that the kernel really uses.
+    """
+
+    mode: Int64
+    centre: Int64
+    folded: Int64
+
+
+def depthwise_sums(weight: Int64, rows: int, element_bytes: int, low: int, high: int) -> DepthwiseSums:
+    """``weight`` [N, taps], row by row of the kernel -> modes and centres."""
+    smallest, largest = product_range(weight.reshape(len(weight), rows, -1), low, high)
+    by_row = -smallest.sum(axis=2)
+    widths = (largest - smallest).sum(axis=2)
+    whole_fits = widths.sum(axis=1) <= LIMITS[element_bytes]
+    rows_fit = widths.max(axis=1) <= LIMITS[element_bytes]
+    mode = np.where(whole_fits, SUMS_WHOLE, np.where(rows_fit, SUMS_BY_ROW, SUMS_WIDE))
+    centre = np.where((mode == SUMS_BY_ROW)[:, None], by_row, 0)
+    centre[:, 0] = np.where(mode == SUMS_WHOLE, by_row.sum(axis=1), centre[:, 0])
+    return DepthwiseSums(mode, centre, centre.sum(axis=1))

@@ -8,29 +8,45 @@
 
 #define UHD_INLINE inline __attribute__((always_inline))
 
-// GCC for RISC-V schedules all loads of a multiply-accumulate step first and then runs out of registers. Making a
-// pointer opaque after each use keeps the loads in written order. Other machines have no such need.
-#if defined(__riscv)
-#define UHD_KEEP_ORDER(pointer) asm("" : "+r"(pointer))
+// Machines without vectors of four 32-bit lanes.
+#if defined(__riscv) || defined(__XTENSA__)
+#define UHD_SCALAR_LANES 1
+#endif
+
+// GCC for RISC-V gathers the loads of several multiply-accumulate steps at their front and then runs out of registers.
+// It is kept from that by scheduling after register allocation only, by not regrouping sums, and by telling it that
+// what follows through `pointer` needs `sum` first. Other machines have no such need.
+#if defined(__riscv) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns", "no-tree-reassoc")
+#endif
+#if defined(UHD_SCALAR_LANES)
+#define UHD_AFTER(sum, pointer) asm("" : "+r"(pointer) : "r"((sum).a), "r"((sum).b), "r"((sum).c), "r"((sum).d))
 #else
-#define UHD_KEEP_ORDER(pointer) ((void)0)
+#define UHD_AFTER(sum, pointer) ((void)0)
 #endif
 
 namespace uhd::nn {
 
 template <typename T>
-struct Wide;  // of a bias and of a complete sum
+struct Wide;  // `type`: of a bias and of a complete sum; `centre`: of a chunk's centre
 template <>
-struct Wide<int8_t> { using type = int32_t; };
+struct Wide<int8_t> {
+  using type = int32_t;
+  using centre = uint16_t;
+};
 template <>
-struct Wide<int16_t> { using type = int64_t; };
+struct Wide<int16_t> {
+  using type = int64_t;
+  using centre = uint32_t;
+};
 
 template <typename R>
 inline constexpr bool kHalfEven = false;
 template <>
 inline constexpr bool kHalfEven<HalfEven> = true;
 
-UHD_INLINE int32_t clamp(int32_t y, int32_t lowest, int32_t highest) {
+template <typename I>
+UHD_INLINE I clamp(I y, I lowest, I highest) {
   y = y < lowest ? lowest : y;
   return y > highest ? highest : y;
 }
@@ -57,16 +73,21 @@ inline int64_t round_shift(int64_t v, int32_t shift) {
 
 template <typename R>
 inline int32_t finish(int64_t v, int32_t shift, int32_t lowest, int32_t highest) {
-  v = round_shift<R>(v, shift);
-  return static_cast<int32_t>(v < lowest ? lowest : v > highest ? highest : v);
+  return static_cast<int32_t>(clamp<int64_t>(round_shift<R>(v, shift), lowest, highest));
 }
 
 // Four lanes: plain registers where there are no vectors, the compiler's vectors elsewhere.
-#if defined(__riscv) || !defined(__GNUC__)
+#if defined(UHD_SCALAR_LANES)
 struct U4 { uint32_t a, b, c, d; };
 struct I4 { int32_t a, b, c, d; };
 UHD_INLINE U4 splat(uint32_t x) { return {x, x, x, x}; }
 UHD_INLINE U4 load(const uint32_t* p) { return {p[0], p[1], p[2], p[3]}; }
+UHD_INLINE void save(const U4& x, uint32_t* p) {
+  p[0] = x.a;
+  p[1] = x.b;
+  p[2] = x.c;
+  p[3] = x.d;
+}
 UHD_INLINE void add_product(U4& s, const U4& x, uint32_t k) {
   s.a += x.a * k;
   s.b += x.b * k;
@@ -83,12 +104,19 @@ UHD_INLINE I4 finish(const U4& t, uint32_t s, int32_t lo, int32_t hi) {
           clamp(shift_right<R>(static_cast<int32_t>(t.c), s), lo, hi),
           clamp(shift_right<R>(static_cast<int32_t>(t.d), s), lo, hi)};
 }
-template <typename T>
-UHD_INLINE void store(const I4& y, T* p, uint32_t pitch) {
-  p[0] = static_cast<T>(y.a);
-  p[pitch] = static_cast<T>(y.b);
-  p[2 * pitch] = static_cast<T>(y.c);
-  p[3 * pitch] = static_cast<T>(y.d);
+// Lane i of the four vectors goes to the four places at p + i * pitch.
+UHD_INLINE void store_columns(const I4& y0, const I4& y1, const I4& y2, const I4& y3, int8_t* p, uint32_t pitch) {
+  const auto put = [&](int32_t v0, int32_t v1, int32_t v2, int32_t v3) {
+    p[0] = static_cast<int8_t>(v0);
+    p[1] = static_cast<int8_t>(v1);
+    p[2] = static_cast<int8_t>(v2);
+    p[3] = static_cast<int8_t>(v3);
+    p += pitch;
+  };
+  put(y0.a, y1.a, y2.a, y3.a);
+  put(y0.b, y1.b, y2.b, y3.b);
+  put(y0.c, y1.c, y2.c, y3.c);
+  put(y0.d, y1.d, y2.d, y3.d);
 }
 template <typename L, typename F>
 UHD_INLINE void each(const L& x, uint32_t count, F f) {
@@ -107,6 +135,7 @@ UHD_INLINE U4 load(const uint32_t* p) {
   memcpy(&x, p, sizeof(x));
   return x;
 }
+UHD_INLINE void save(const U4& x, uint32_t* p) { memcpy(p, &x, sizeof(x)); }
 UHD_INLINE void add_product(U4& s, const U4& x, uint32_t k) { s += x * k; }
 UHD_INLINE U4 add(const U4& x, const U4& y) { return x + y; }
 UHD_INLINE U4 low(const U4& x) { return x & 0xffffu; }
@@ -119,23 +148,17 @@ UHD_INLINE I4 finish(const U4& t, uint32_t s, int32_t lo, int32_t hi) {
   y = y < lo ? splat_signed(lo) : y;
   return y > hi ? splat_signed(hi) : y;
 }
-template <typename T>
-UHD_INLINE void store(const I4& y, T* p, uint32_t pitch) {
-  for (uint32_t i = 0; i < 4; i++) p[i * pitch] = static_cast<T>(y[i]);
+UHD_INLINE void store_columns(const I4& y0, const I4& y1, const I4& y2, const I4& y3, int8_t* p, uint32_t pitch) {
+  const I4 bytes = (y0 & 255) | (y1 & 255) << 8 | (y2 & 255) << 16 | y3 << 24;
+  for (uint32_t i = 0; i < 4; i++) {
+    const int32_t four = bytes[i];
+    memcpy(p + i * pitch, &four, sizeof(four));
+  }
 }
 template <typename L, typename F>
 UHD_INLINE void each(const L& x, uint32_t count, F f) {
   for (uint32_t i = 0; i < count; i++) f(i, x[i]);
 }
 #endif
-
-template <typename T>
-UHD_INLINE void store(const I4& y, T* p, uint32_t pitch, uint32_t count) {
-  if (count >= 4) {
-    store(y, p, pitch);
-  } else {
-    each(y, count, [&](uint32_t i, int32_t v) { p[i * pitch] = static_cast<T>(v); });
-  }
-}
 
 }  // namespace uhd::nn

@@ -11,6 +11,7 @@ UHD_INLINE void for_each(const Binary& op, const T* a, const T* b, T* out, F com
       const T* p = a + y * op.a_row + x * op.a_column;
       const T* q = b + y * op.b_row + x * op.b_column;
       if (op.a_channel == 1 && op.b_channel == 1) {
+#pragma GCC unroll 4
         for (uint32_t c = 0; c < op.c; c++) out[c] = static_cast<T>(compute(p[c], q[c]));
       } else {
         for (uint32_t c = 0; c < op.c; c++) {

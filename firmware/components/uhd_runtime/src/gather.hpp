@@ -5,23 +5,17 @@
 
 namespace uhd::nn {
 
-// A run of channels to read: `step` is 1, or 0 for a pixel in the padding, which reads the same zero again and again.
-template <typename T>
-struct Source {
-  const T* at;
-  uint32_t step;
-};
-
 template <typename T>
 inline constexpr T kZero = 0;
 
-template <typename T>
-inline Source<T> locate(const Window& w, const T* in, uint32_t pixel, uint32_t ky, uint32_t kx) {
-  const uint32_t oy = pixel / w.out_w, ox = pixel % w.out_w;
-  const uint32_t iy = oy * w.stride_h + ky * w.dilation_h - w.pad_top;  // wraps to a large number above the input
-  const uint32_t ix = ox * w.stride_w + kx * w.dilation_w - w.pad_left;
-  if (iy >= w.in_h || ix >= w.in_w) return {&kZero<T>, 0};
-  return {in + (iy * w.in_w + ix) * w.in_c, 1};
+// An output pixel's window: its top left corner, and that corner's element (unsigned, so that both may wrap: a corner
+// above or left of the input is a large number).
+struct Corner {
+  uint32_t y, x, element;
+};
+
+inline bool is_pointwise(const Window& w) {
+  return w.kernel_h * w.kernel_w == 1 && w.stride_h * w.stride_w == 1 && w.pad_top + w.pad_left == 0;
 }
 
 // Two pixels a word, four words apart.
@@ -44,35 +38,48 @@ inline void spread(const int16_t* from, uint32_t step, uint32_t count, uint32_t*
   }
 }
 
-inline bool is_pointwise(const Window& w) {
-  return w.kernel_h * w.kernel_w == 1 && w.stride_h * w.stride_w == 1 && w.pad_top + w.pad_left == 0;
-}
-
 // Packs output pixels [first, first + 8) (int8_t) or [first, first + 4) (int16_t): word 4*k + j holds product k of pixel
-// j, and of pixel j + 4 above it. Pixels from `last` on repeat the last one.
+// j, and of pixel j + 4 above it. Pixels after `last` repeat it.
 template <typename T>
 inline void gather(const Window& w, const T* in, uint32_t first, uint32_t last, uint32_t* to) {
-  const bool pointwise = is_pointwise(w);
-  const auto source = [&](uint32_t pixel, uint32_t ky, uint32_t kx) {
-    pixel = pixel < last ? pixel : last;
-    return pointwise ? Source<T>{in + pixel * w.in_c, 1} : locate(w, in, pixel, ky, kx);
-  };
+  constexpr uint32_t kPixels = sizeof(T) == 1 ? 8 : 4;
+  const uint32_t channels = w.in_c;
+  Corner corners[kPixels];
+  if (is_pointwise(w)) {
+    for (uint32_t i = 0; i < kPixels; i++) corners[i] = {0, 0, (first + i < last ? first + i : last) * channels};
+  } else {
+    uint32_t oy = first / w.out_w, ox = first % w.out_w;
+    for (uint32_t i = 0; i < kPixels; i++) {
+      const uint32_t y = oy * w.stride_h - w.pad_top, x = ox * w.stride_w - w.pad_left;
+      corners[i] = {y, x, (y * w.in_w + x) * channels};
+      if (first + i < last && ++ox == w.out_w) {
+        ox = 0;
+        oy++;
+      }
+    }
+  }
   for (uint32_t ky = 0; ky < w.kernel_h; ky++) {
-    for (uint32_t kx = 0; kx < w.kernel_w; kx++) {
+    const uint32_t dy = ky * w.dilation_h;
+    for (uint32_t kx = 0; kx < w.kernel_w; kx++, to += 4 * channels) {
+      const uint32_t dx = kx * w.dilation_w, step = (dy * w.in_w + dx) * channels;
+      const auto inside = [&](const Corner& c) { return c.y + dy < w.in_h && c.x + dx < w.in_w; };
       for (uint32_t j = 0; j < 4; j++) {
-        const Source<T> a = source(first + j, ky, kx);
+        const Corner& a = corners[j];
+        const bool a_inside = inside(a);
+        const T* from = a_inside ? in + (a.element + step) : &kZero<T>;
         if constexpr (sizeof(T) == 1) {
-          const Source<T> b = source(first + j + 4, ky, kx);
-          if (a.step + b.step == 2) {
-            interleave(a.at, 1, b.at, 1, w.in_c, to + j);  // constant steps: the loop is unrolled
+          const Corner& b = corners[j + 4];
+          const bool b_inside = inside(b);
+          const T* above = b_inside ? in + (b.element + step) : &kZero<T>;
+          if (a_inside && b_inside) {
+            interleave(from, 1, above, 1, channels, to + j);  // constant steps: the loop is unrolled
           } else {
-            interleave(a.at, a.step, b.at, b.step, w.in_c, to + j);
+            interleave(from, a_inside, above, b_inside, channels, to + j);
           }
         } else {
-          spread(a.at, a.step, w.in_c, to + j);
+          spread(from, a_inside, channels, to + j);
         }
       }
-      to += 4u * w.in_c;
     }
   }
 }

@@ -22,18 +22,22 @@ UHD_INLINE Sums run_chunk(const uint32_t* x, const uint8_t* chunk) {
   const int16_t* w = reinterpret_cast<const int16_t*>(chunk + kHeader);
   const int16_t* const end = w + 4 * head.length;
   U4 a = splat(head.centre[0]), b = splat(head.centre[1]), c = splat(head.centre[2]), d = splat(head.centre[3]);
-  do {
-    const U4 v = load(x);
-    add_product(a, v, static_cast<uint32_t>(w[0]));
-    UHD_KEEP_ORDER(w);
-    add_product(b, v, static_cast<uint32_t>(w[1]));
-    UHD_KEEP_ORDER(w);
-    add_product(c, v, static_cast<uint32_t>(w[2]));
-    UHD_KEEP_ORDER(w);
-    add_product(d, v, static_cast<uint32_t>(w[3]));
-    UHD_KEEP_ORDER(w);
-    x += 4;
-    w += 4;
+  do {  // two products of each channel
+#pragma GCC unroll 2
+    for (uint32_t i = 0; i < 8; i += 4) {
+      const U4 v = load(x + i);
+      add_product(a, v, static_cast<uint32_t>(w[i]));
+      UHD_AFTER(a, w);
+      add_product(b, v, static_cast<uint32_t>(w[i + 1]));
+      UHD_AFTER(b, w);
+      add_product(c, v, static_cast<uint32_t>(w[i + 2]));
+      UHD_AFTER(c, w);
+      add_product(d, v, static_cast<uint32_t>(w[i + 3]));
+      UHD_AFTER(d, w);
+      UHD_AFTER(d, x);
+    }
+    x += 8;
+    w += 8;
   } while (w != end);
   return {{a, b, c, d}};
 }
@@ -44,7 +48,7 @@ template <typename T, typename R>
 void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, uint32_t* scratch) {
   const Window& w = layer.window;
   const uint32_t pixels = uint32_t{w.out_h} * w.out_w;
-  const uint32_t* const end = scratch + 4u * w.kernel_h * w.kernel_w * w.in_c;
+  const uint32_t* const end = scratch + 4 * gemm_products(w);
   const int64_t* const bias = reinterpret_cast<const int64_t*>(data + layer.bias);
   for (uint32_t first = 0; first < pixels; first += kBlock) {
     gather(w, in, first, pixels - 1, scratch);
@@ -66,8 +70,7 @@ void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, 
         const uint32_t shift = (data + layer.shift)[group + c];
         T* to = out + first * layer.out_pitch + group + c;
         for (uint32_t p = 0; p < count; p++, to += layer.out_pitch) {
-          const int64_t y = shift_right<R, int64_t>(total[c][p], shift);
-          *to = static_cast<T>(y < layer.lowest ? layer.lowest : y > layer.highest ? layer.highest : y);
+          *to = static_cast<T>(clamp<int64_t>(shift_right<R>(total[c][p], shift), layer.lowest, layer.highest));
         }
       }
     }

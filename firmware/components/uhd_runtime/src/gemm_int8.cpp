@@ -23,26 +23,35 @@ UHD_INLINE Sums run_chunk(const uint32_t* x, const uint8_t* chunk) {
   const int8_t* const end = w + 4 * half_word(chunk, 0);
   U4 a = splat(half_word(chunk, 1) * 0x10001u), b = splat(half_word(chunk, 2) * 0x10001u);
   U4 c = splat(half_word(chunk, 3) * 0x10001u), d = splat(half_word(chunk, 4) * 0x10001u);
-  do {
-    const U4 v = load(x);
-    add_product(a, v, static_cast<uint32_t>(w[0]));
-    UHD_KEEP_ORDER(w);
-    add_product(b, v, static_cast<uint32_t>(w[1]));
-    UHD_KEEP_ORDER(w);
-    add_product(c, v, static_cast<uint32_t>(w[2]));
-    UHD_KEEP_ORDER(w);
-    add_product(d, v, static_cast<uint32_t>(w[3]));
-    UHD_KEEP_ORDER(w);
-    x += 4;
-    w += 4;
+  do {  // two products of each channel
+#pragma GCC unroll 2
+    for (uint32_t i = 0; i < 8; i += 4) {
+      const U4 v = load(x + i);
+      add_product(a, v, static_cast<uint32_t>(w[i]));
+      UHD_AFTER(a, w);
+      add_product(b, v, static_cast<uint32_t>(w[i + 1]));
+      UHD_AFTER(b, w);
+      add_product(c, v, static_cast<uint32_t>(w[i + 2]));
+      UHD_AFTER(c, w);
+      add_product(d, v, static_cast<uint32_t>(w[i + 3]));
+      UHD_AFTER(d, w);
+      UHD_AFTER(d, x);
+    }
+    x += 8;
+    w += 8;
   } while (w != end);
   return {{a, b, c, d}};
 }
 
+struct Target {
+  uint32_t pitch;
+  int32_t lowest, highest;
+};
+
 // One group of 4 channels for one block. Returns the end of the group's stream.
 template <typename R>
 UHD_INLINE const uint8_t* run_group(const uint32_t* x, const uint32_t* x_end, const uint8_t* stream, const int32_t* bias,
-                                    const uint8_t* shift, const GemmConv& layer, int8_t* out, uint32_t pixels,
+                                    const uint8_t* shift, const Target target, int8_t* out, uint32_t pixels,
                                     uint32_t channels) {
   U4 lower[4], upper[4];
   {
@@ -66,19 +75,18 @@ UHD_INLINE const uint8_t* run_group(const uint32_t* x, const uint32_t* x_end, co
       upper[c] = add(high(s.channel[c]), upper[c]);
     }
   }
-  const uint32_t pitch = layer.out_pitch;
+  const auto done = [&](const U4& sum, int c) { return finish<R>(sum, shift[c], target.lowest, target.highest); };
   if (pixels == kBlock && channels >= 4) {
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; c++) {
-      store(finish<R>(lower[c], shift[c], layer.lowest, layer.highest), out + c, pitch);
-      store(finish<R>(upper[c], shift[c], layer.lowest, layer.highest), out + c + 4 * pitch, pitch);
-    }
-  } else {
-    for (uint32_t c = 0; c < channels && c < 4; c++) {
-      store(finish<R>(lower[c], shift[c], layer.lowest, layer.highest), out + c, pitch, pixels);
-      if (pixels > 4)
-        store(finish<R>(upper[c], shift[c], layer.lowest, layer.highest), out + c + 4 * pitch, pitch, pixels - 4);
-    }
+    store_columns(done(lower[0], 0), done(lower[1], 1), done(lower[2], 2), done(lower[3], 3), out, target.pitch);
+    store_columns(done(upper[0], 0), done(upper[1], 1), done(upper[2], 2), done(upper[3], 3), out + 4 * target.pitch,
+                  target.pitch);
+    return stream;
+  }
+  for (uint32_t c = 0; c < channels && c < 4; c++) {
+    const auto put = [&](uint32_t i, int32_t y) { out[i * target.pitch + c] = static_cast<int8_t>(y); };
+    each(done(lower[c], static_cast<int>(c)), pixels, put);
+    if (pixels > 4)
+      each(done(upper[c], static_cast<int>(c)), pixels - 4, [&](uint32_t i, int32_t y) { put(i + 4, y); });
   }
   return stream;
 }
@@ -88,18 +96,17 @@ UHD_INLINE const uint8_t* run_group(const uint32_t* x, const uint32_t* x_end, co
 template <typename T, typename R>
 void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, uint32_t* scratch) {
   const Window& w = layer.window;
-  const uint32_t pixels = uint32_t{w.out_h} * w.out_w;
-  const uint32_t* const end = scratch + 4u * w.kernel_h * w.kernel_w * w.in_c;
-  for (uint32_t first = 0; first < pixels; first += kBlock) {
+  const uint32_t pixels = uint32_t{w.out_h} * w.out_w, channels = w.out_c;
+  const Target target = {layer.out_pitch, layer.lowest, layer.highest};
+  const uint32_t* const end = scratch + 4 * gemm_products(w);
+  const int32_t* const bias = reinterpret_cast<const int32_t*>(data + layer.bias);
+  const uint8_t* const shift = data + layer.shift;
+  for (uint32_t first = 0; first < pixels; first += kBlock, out += kBlock * target.pitch) {
     gather(w, in, first, pixels - 1, scratch);
-    const uint32_t left = pixels - first;
+    const uint32_t count = pixels - first < kBlock ? pixels - first : kBlock;
     const uint8_t* stream = data + layer.stream;
-    const int32_t* bias = reinterpret_cast<const int32_t*>(data + layer.bias);
-    const uint8_t* shift = data + layer.shift;
-    for (uint32_t c = 0; c < w.out_c; c += 4) {
-      stream = run_group<R>(scratch, end, stream, bias + c, shift + c, layer, out + first * layer.out_pitch + c,
-                            left < kBlock ? left : kBlock, w.out_c - c);
-    }
+    for (uint32_t c = 0; c < channels; c += 4)
+      stream = run_group<R>(scratch, end, stream, bias + c, shift + c, target, out + c, count, channels - c);
   }
 }
 

@@ -4,16 +4,39 @@
 namespace uhd::nn {
 namespace {
 
-// Largest of the values start, start + stride, ... that lie inside [0, size), `count` of them at most.
+// Largest of `count` > 0 values, `step` elements apart.
 template <typename T>
-UHD_INLINE T largest(const T* line, uint32_t pitch, int32_t start, uint32_t count, uint32_t stride, uint32_t size) {
-  T best = sizeof(T) == 1 ? static_cast<T>(-128) : static_cast<T>(-32768);
-  for (uint32_t k = 0; k < count; k++, start += static_cast<int32_t>(stride)) {
-    if (static_cast<uint32_t>(start) >= size) continue;
-    const T v = line[static_cast<uint32_t>(start) * pitch];
+UHD_INLINE T largest(const T* p, uint32_t step, uint32_t count) {
+  int32_t best = *p;
+  const auto take = [&] {
+    p += step;
+    const int32_t v = *p;
     best = v > best ? v : best;
+  };
+  switch (count) {
+    default:
+      for (uint32_t i = 5; i < count; i++) take();
+      [[fallthrough]];
+    case 5: take(); [[fallthrough]];
+    case 4: take(); [[fallthrough]];
+    case 3: take(); [[fallthrough]];
+    case 2: take(); [[fallthrough]];
+    case 1: break;
   }
-  return best;
+  return static_cast<T>(best);
+}
+
+// The part of a window that lies inside the input: positions first, first + dilation, ...
+struct Span {
+  uint32_t first, count;
+};
+inline Span clip(uint32_t out, uint32_t stride, uint32_t pad, uint32_t kernel, uint32_t dilation, uint32_t size) {
+  const uint32_t start = out * stride;
+  const uint32_t skipped = start < pad ? (pad - start + dilation - 1) / dilation : 0;
+  const uint32_t first = start + skipped * dilation - pad;
+  const uint32_t room = first < size ? (size - first + dilation - 1) / dilation : 0;
+  const uint32_t rest = kernel > skipped ? kernel - skipped : 0;
+  return {first, rest < room ? rest : room};
 }
 
 }  // namespace
@@ -21,20 +44,22 @@ UHD_INLINE T largest(const T* line, uint32_t pitch, int32_t start, uint32_t coun
 // A channel at a time: rows into the scratch plane, then its columns.
 template <typename T>
 void max_pool(const Window& w, const T* in, T* out, T* scratch) {
-  const uint32_t line = uint32_t{w.in_w} * w.in_c;
-  for (uint32_t c = 0; c < w.in_c; c++) {
-    T* to = scratch;
-    for (uint32_t y = 0; y < w.in_h; y++) {
-      for (uint32_t ox = 0; ox < w.out_w; ox++) {
-        const int32_t start = static_cast<int32_t>(ox * w.stride_w) - w.pad_left;
-        *to++ = largest(in + y * line + c, w.in_c, start, w.kernel_w, w.dilation_w, w.in_w);
-      }
+  constexpr T kLowest = sizeof(T) == 1 ? static_cast<T>(-128) : static_cast<T>(-32768);
+  const uint32_t channels = w.in_c, line = w.in_w * channels, step = w.dilation_w * channels, width = w.out_w;
+  for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t ox = 0; ox < width; ox++) {
+      const Span span = clip(ox, w.stride_w, w.pad_left, w.kernel_w, w.dilation_w, w.in_w);
+      const T* from = in + c + span.first * channels;
+      T* to = scratch + ox;
+      for (uint32_t y = 0; y < w.in_h; y++, from += line, to += width)
+        *to = span.count ? largest(from, step, span.count) : kLowest;
     }
-    T* result = out + c;
+    T* to = out + c;
     for (uint32_t oy = 0; oy < w.out_h; oy++) {
-      const int32_t start = static_cast<int32_t>(oy * w.stride_h) - w.pad_top;
-      for (uint32_t ox = 0; ox < w.out_w; ox++, result += w.in_c)
-        *result = largest(scratch + ox, w.out_w, start, w.kernel_h, w.dilation_h, w.in_h);
+      const Span span = clip(oy, w.stride_h, w.pad_top, w.kernel_h, w.dilation_h, w.in_h);
+      const T* from = scratch + span.first * width;
+      for (uint32_t ox = 0; ox < width; ox++, from++, to += channels)
+        *to = span.count ? largest(from, w.dilation_h * width, span.count) : kLowest;
     }
   }
 }

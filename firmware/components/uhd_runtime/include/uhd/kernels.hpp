@@ -33,10 +33,11 @@ struct Window {
 //   stream  for each group of 4 output channels its chunks, until all kernel_h * kernel_w * in_c products are there:
 //             int8_t   uint16_t length; uint16_t centre[4]; int8_t weight[length][4];
 //             int16_t  uint16_t length, 0; uint32_t centre[4]; int16_t weight[length][4];
-//           products run over kernel row, kernel column, input channel; missing output channels have weight 0
+//           products run over kernel row, kernel column, input channel; lengths are even: after an odd number of
+//           products comes one of weight 0, and missing output channels have weight 0
 //   bias    int32_t (int16_t: int64_t) a channel, in whole groups: bias - sum of the centres + half of 2^shift
 //   shift   uint8_t a channel, in whole groups: 0..30 (int16_t: 0..62)
-//   scratch kernel_h * kernel_w * in_c * 16 bytes, aligned to 16
+//   scratch 16 bytes a product, of gemm_products() products, aligned to 16
 // `in` and `out` may be the same place if the window is pointwise and out_pitch <= in_c.
 struct GemmConv {
   Window window;
@@ -44,6 +45,9 @@ struct GemmConv {
   int32_t lowest, highest;
   uint16_t out_pitch;  // elements from one output pixel to the next, >= out_c
 };
+constexpr uint32_t gemm_products(const Window& w) {
+  return (uint32_t{w.kernel_h} * w.kernel_w * w.in_c + 1) & ~1u;
+}
 template <typename T, typename R>
 void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, uint32_t* scratch);
 
@@ -51,18 +55,22 @@ void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, 
 // int8_t with the lower half of the rows packed above the upper half, two pixels a word as in GemmConv.
 //
 //   weights  T weight[in_c][kernel_h * kernel_w]
-//   centre   uint16_t (int16_t: uint32_t) a channel; kDepthwiseWide: the channel's sums need full-width arithmetic
-//   bias     int32_t (int16_t: int64_t) a channel: bias - centre (not if wide) + half of 2^shift
+//   mode     uint8_t a channel: how far its sums fit
+//   centre   uint16_t (int16_t: uint32_t) centre[in_c][kernel_h], of the whole sum (first one) or of each kernel row
+//   bias     int32_t (int16_t: int64_t) a channel: bias - the centres used + half of 2^shift
 //   shift    uint8_t a channel, as in GemmConv
-//   scratch  depthwise_scratch() bytes, aligned to 16
+//   scratch  plane_shape(): words() and then `sums` words once, or kernel_h times if any channel sums by row
 // `in` and `out` may be the same place.
+constexpr uint8_t kSumsWhole = 0;  // all products in one chunk
+constexpr uint8_t kSumsByRow = 1;  // a chunk a kernel row
+constexpr uint8_t kSumsWide = 2;   // no chunk fits: full-width arithmetic
+constexpr uint32_t kDepthwiseMaxKernel = 32;  // columns
+constexpr uint32_t kDepthwiseMaxStride = 4;
 struct DepthwiseConv {
   Window window;
-  uint32_t weights, centre, bias, shift;
+  uint32_t weights, mode, centre, bias, shift;
   int32_t lowest, highest;
 };
-constexpr uint32_t kDepthwiseWide8 = 0xffff;
-constexpr uint32_t kDepthwiseWide16 = 0xffffffff;
 template <typename T, typename R>
 void conv_depthwise(const uint8_t* data, const DepthwiseConv& layer, const T* in, T* out, uint32_t* scratch);
 
@@ -71,14 +79,16 @@ struct PlaneShape {
   uint32_t rows;          // of the plane
   uint32_t phase;         // words per column phase: input column q lies at (q % stride_w) * phase + q / stride_w
   uint32_t line;          // words per row
-  uint32_t upper_row;     // output row that the upper halves start at (int8_t)
+  uint32_t upper_row;     // output row that the upper halves start at (int8_t), and rows of sums
+  uint32_t sums;          // words of the sums of a channel
   constexpr uint32_t words() const { return rows * line; }
 };
 constexpr PlaneShape plane_shape(const Window& w, uint32_t element_bytes) {
   const uint32_t out_rows = element_bytes == 1 ? (w.out_h + 1u) / 2 : w.out_h;
   const uint32_t columns = ((w.out_w + 3u) / 4 * 4 - 1) * w.stride_w + (w.kernel_w - 1u) * w.dilation_w + 1;
   const uint32_t phase = (columns + w.stride_w - 1) / w.stride_w;
-  return {(out_rows - 1) * w.stride_h + (w.kernel_h - 1u) * w.dilation_h + 1, phase, phase * w.stride_w, out_rows};
+  return {(out_rows - 1) * w.stride_h + (w.kernel_h - 1u) * w.dilation_h + 1, phase, phase * w.stride_w, out_rows,
+          out_rows * ((w.out_w + 3u) / 4 * 4)};
 }
 
 // Any convolution, slowly: groups, left shifts, sums of any size. Sums are 64 bits wide.
