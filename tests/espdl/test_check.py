@@ -53,7 +53,7 @@ def test_sound_models_pass() -> None:
         (conv_model(W, np.zeros(3, np.int32)), "has a bias \\(3,\\) int32 for 2 channels"),
         (conv_model(W, np.zeros(2, np.int64)), "has a bias \\(2,\\) int64"),
         (with_tensor(conv_model(W), "y", exponents=(1, 2)), "'y' has 2 exponents"),
-        (with_tensor(conv_model(W), "x", exponents=(1, 2)), "graph input 'x' has no shape"),
+        (with_tensor(conv_model(W), "x", exponents=(1, 2)), "graph input 'x' has no"),
         (model([], [activation("x", (1,), 0)], ("x",), ("z",)), "output 'z' is never made"),
         (one("MaxPool", ("x",), [activation("x", (1, 4), 0)], (1, 4), kernel_shape=[1, 1]), "pools \\(1, 4\\)"),
         (
@@ -112,6 +112,27 @@ def test_bias_at_another_exponent_is_refused() -> None:
     askew = with_tensor(conv_model(W, np.zeros(2, np.int32)), "b", exponents=(-13,))
     with pytest.raises(ModelError, match="the bias has exponent -13, its products -14"):
         oracle.run(askew, {"x": np.zeros((4, 4, 3), np.int8)})
+
+
+def test_bias_and_weight_exponents_may_be_one_or_one_a_channel() -> None:
+    graph = conv_model(W, np.array([100, 200], np.int32), size=(1, 1))
+    x = {"x": np.ones((1, 1, 3), np.int8)}
+    expected = oracle.run(graph, x)["y"]
+    for name, exponent in (("b", -14), ("w", -7)):
+        spread = with_tensor(graph, name, exponents=(exponent, exponent))
+        check_nodes(spread)
+        assert np.array_equal(oracle.run(spread, x)["y"], expected)
+    both = with_tensor(with_tensor(graph, "w", exponents=(-7, -8)), "b", exponents=(-14, -15))
+    assert oracle.run(both, x)["y"].reshape(-1).tolist() == [1, 1]  # (3 + 100) / 2**7, (3 + 200) / 2**8
+
+
+def test_operands_and_tables_have_one_exponent() -> None:
+    tensors = [activation("x", (1, 2), 0), constant("k", np.ones(2, np.int8), 0, 1)]
+    with pytest.raises(ModelError, match="'k' has 2 exponents"):
+        check_nodes(one("Mul", ("x", "k"), tensors, (1, 2)))
+    table = [activation("x", (1, 2), 0), constant("t", np.zeros(256, np.int8), 0, 1)]
+    with pytest.raises(ModelError, match="'t' has 2 exponents"):
+        check_nodes(one("Tanh", ("x",), table, (1, 2), lut="t"))
 
 
 def test_mul_broadcasts_and_shifts() -> None:

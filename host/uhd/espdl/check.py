@@ -55,9 +55,12 @@ def _check_node(node: Node, model: EspdlModel) -> None:
             f"node {node.name!r} computes int{node.bits} into {model.tensors[node.outputs[0]].dtype}",
             hint="quantize again, the convolution and its Relu with the same precision",
         )
-    for name in node.outputs:
-        if len(set(model.tensors[name].exponents)) != 1:
-            raise ModelError(f"tensor {name!r} has {len(model.tensors[name].exponents)} exponents")
+    per_channel = node.inputs[1:3] if shapes.has_filter(node) else ()
+    table = node.attributes.get("lut")
+    for name in (*node.inputs, *node.outputs, table if isinstance(table, str) else ""):
+        tensor = model.tensors.get(name)
+        if tensor is not None and name not in per_channel and len(set(tensor.exponents)) != 1:
+            raise ModelError(f"tensor {name!r} has {len(tensor.exponents)} exponents")
     x = model.tensors[node.inputs[0]]
     expected = _expected(node, x, model)
     actual = model.tensors[node.outputs[0]].shape

@@ -43,7 +43,7 @@ def _node_warnings(node: Node, model: EspdlModel) -> Iterator[str]:
         exponents = [model.tensors[name].exponents[0] for name in names]
         if len(set(exponents)) > 1:
             yield f"{node.name}: {node.op} with unaligned exponents {exponents}; the chip ignores exponents here"
-    if shapes.has_filter(node):
+    if node.op == "Conv":
         yield from _conv_warnings(node, model)
     elif node.op == "Mul":
         shift = _exponent(model, node.outputs[0]) - sum(_exponent(model, name) for name in node.inputs[:2])
@@ -62,10 +62,9 @@ def _conv_warnings(node: Node, model: EspdlModel) -> Iterator[str]:
     if shift < 0:
         yield f"{node.name}: shifts its sums left by {-shift}, which ESP-DL cannot"
     bias = model.tensors.get(node.inputs[2]) if len(node.inputs) > 2 else None
-    if bias is not None and not np.array_equal(np.broadcast_to(bias.exponents, products.shape), products):
+    if bias is not None and np.any(np.array(bias.exponents) != products):
         yield f"{node.name}: the bias is not at the exponent of the products; the chip ignores exponents here"
-    if node.op != "Conv" or weight.data is None:
-        return
+    assert weight.data is not None
     bits = TARGETS[model.target].accumulator_bits_int8 if node.bits == 8 else _INT16_ACCUMULATOR[model.target]
     low, high = accumulator_bounds(node, model)
     if low < -(1 << (bits - 1)) or high >= 1 << (bits - 1):

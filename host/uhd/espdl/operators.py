@@ -30,7 +30,7 @@ def _conv(state: Run, node: Node) -> Array:
     exponents = state.exponent(x) + np.array(weight.exponents)
     if len(node.inputs) > 2 and node.inputs[2]:
         bias = state.tensor(node.inputs[2])
-        if not np.array_equal(np.broadcast_to(bias.exponents, exponents.shape), exponents):
+        if np.any(np.array(bias.exponents) != exponents):
             raise ModelError(
                 f"node {node.name!r}: the bias has exponent {bias.exponents[0]}, its products {exponents[0]}",
                 hint="quantize again with other calibration data",
