@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 
 def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    return np.exp(-np.logaddexp(0, -x))
 
 
 def softplus(x: Array) -> Array:
@@ -25,7 +25,8 @@ def softplus(x: Array) -> Array:
 class FakeModel:
     """Every output element k of output o is ``input[(k * (2 * o + 3) + o) % n] * 3 + k``, wrapped to its type.
 
-    ``maps`` names the head's factors besides the box; "" in ``broken`` or what to get wrong: "hash" or "run".
+    ``maps`` names the head's factors besides the box. ``broken`` says what to get wrong: the "hash", the "run", or the
+    decode description ("anchors", "table", "index").
     """
 
     bits: int = 8
@@ -139,9 +140,9 @@ constexpr uint16_t kSigmoid[] = {{{_numbers(np.rint(65535 * sigmoid(x)).astype(n
 {"".join(f"constexpr uint32_t kSize{i}[] = {{{_numbers(v)}}};{chr(10)}" for i, v in enumerate(sizes))}
 constexpr Table32 kSizes[] = {{{wh_names}}};
 constexpr TensorInfo kOutputs[] = {{{", ".join(tensors)}}};
-constexpr DecodeSpec kDecode = {{{self.anchors}, {classes}, {self.grid_h}, {self.grid_w}, {self.top_k},
-  {index["box"]}, {index["obj"]}, {index["quality"]}, {index["cls"]}, {self.score_threshold}, {self.nms_iou},
-  {{kSigmoid, {shift}}}, kSizes, {factors}}};
+constexpr DecodeSpec kDecode = {{{self.anchors + (self.broken == "anchors")}, {classes}, {self.grid_h}, {self.grid_w}, {self.top_k},
+  {9 if self.broken == "index" else index["box"]}, {index["obj"]}, {index["quality"]}, {index["cls"]}, {self.score_threshold}, {self.nms_iou},
+  {{kSigmoid, {6 - shift if self.broken == "table" else shift}}}, kSizes, {factors}}};
 constexpr ModelInfo kInfo = {{"{self.name}", "R", "c", kEspdl, sizeof(kEspdl), kHash, {offset},
   {{"input", {self.height}, {self.width}, {self.channels}, {element}, {1 - self.bits}, 0}},
   kOutputs, {len(names)}, kInput, {"&kDecode" if self.head else "nullptr"}}};

@@ -7,6 +7,7 @@ to run with their libraries preloaded (tests/core/test_sanitizers.py does that).
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import os
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.fakemodel import FakeModel
-from uhd.device.compile import CORE, build, twin_sources
+from uhd.device.compile import CORE, build, host_toolchain, twin_sources
 from uhd.device.messages import MAX_PAYLOAD
 from uhd.files import write_text
 from uhd.paths import build_root
@@ -33,7 +34,9 @@ def compile_model(model: FakeModel, first_include: Path | None = None) -> Path:
     write_text(source, model.source())
     includes = [*([first_include] if first_include else []), CORE / "include"]
     sources = [*twin_sources(), source]
-    return build(sources, "uhd-test-twin", includes=includes, sanitize=SANITIZE, flags=_WARNINGS)
+    toolchain = host_toolchain(sanitize=SANITIZE)
+    toolchain = dataclasses.replace(toolchain, flags=(*toolchain.flags, *_WARNINGS))
+    return build(toolchain, sources, "uhd-test-twin.so", includes=includes)
 
 
 class Library:
