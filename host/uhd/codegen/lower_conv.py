@@ -146,7 +146,7 @@ def _gemm(state: Lowering, conv: _Conv) -> None:
 
 
 def plane_words(window: Fields, element_bytes: int, parts: int) -> int:
-    """Words of the depthwise kernel's scratch: the plane and ``parts`` times the sums (``plane_shape`` of kernels.hpp)."""
+    """Words of the depthwise kernel's scratch: the plane, and ``parts`` times the sums (see kernels.hpp)."""
     w = {name: value for name, value in window.items() if isinstance(value, int)}
     rows = (w["out_h"] + 1) // 2 if element_bytes == 1 else w["out_h"]
     width = -(-w["out_w"] // 4) * 4
@@ -159,6 +159,7 @@ def _depthwise(state: Lowering, conv: _Conv) -> None:
     size = conv.x.bytes
     rows = shapes.window(conv.node).kernel[0]
     sums = depthwise_sums(conv.weight, rows, size, conv.x.low, conv.x.high)
+    parts = rows if SUMS_BY_ROW in sums.mode else 1
     bias = conv.bias + conv.half - sums.folded
     if size == 1:
         bias = (bias + (1 << 31)) % (1 << 32) - (1 << 31)
@@ -175,7 +176,7 @@ def _depthwise(state: Lowering, conv: _Conv) -> None:
         conv.node, f"conv_depthwise<{conv.x.ctype}, {state.tag}>",
         (DataBase(), DescriptorRef(), Ref(conv.x.name), Ref(conv.y.name), Scratch("uint32_t")),
         (conv.x.name,), conv.y.name, struct="DepthwiseConv", fields=fields,
-        scratch_bytes=4 * plane_words(conv.window, size, rows if SUMS_BY_ROW in sums.mode else 1), in_place=(conv.x.name,),
+        scratch_bytes=4 * plane_words(conv.window, size, parts), in_place=(conv.x.name,),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Compiling a model component with the portable firmware for this machine.
+"""Compiling a model component with the portable firmware, for this machine or as a bare program for the emulator.
 
 Objects and results are kept in the build folder under the hash of everything that went into them: sources, headers,
-flags, compiler, and the processor, since the code is made for the one at hand. Nothing half-written is ever found.
+flags, compiler, and the processor, since the twin is made for the one at hand. Nothing half-written is ever found.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from uhd.errors import ToolMissingError, UhdError
@@ -23,9 +24,20 @@ RUNTIME = COMPONENTS / "uhd_runtime"
 CORE = COMPONENTS / "uhd_core"
 
 _CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti")
-_FAST = ("-O3", "-fPIC", "-ffp-contract=off")
-_SANITIZE = ("-O1", "-g", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 _HEADERS = {".hpp", ".h"}
+#: Where QEMU's `virt` machine has memory: code and constants first, data after 64 MiB.
+_MEMORY = ("__flash=0x80000000", "__flash_size=0x4000000", "__ram=0x84000000", "__ram_size=0x4000000")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler, a linker, and how to call them. ``key`` is what decides the code besides flags and sources."""
+
+    compiler: str
+    linker: str
+    key: str
+    flags: tuple[str, ...]
+    link: tuple[str, ...]
 
 
 @functools.cache
@@ -56,6 +68,30 @@ def _machine() -> tuple[str, tuple[str, ...]]:
     return f"{version} {platform.machine()} {processor}", ("-march=native",)
 
 
+def host_toolchain(*, shared: bool = True, sanitize: bool = False) -> Toolchain:
+    """For this machine: a shared library or a program, as fast as it gets or with the sanitizers.
+
+    Raises ``ToolMissingError`` without a C++ compiler.
+    """
+    compiler = find_compiler()
+    key, native = _machine()
+    flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all") if sanitize else ("-O3", *native)
+    return Toolchain(compiler, compiler, key, ("-fPIC", *flags), ("-shared", "-Wl,-Bsymbolic") if shared else ())
+
+
+def bare_toolchain() -> Toolchain:
+    """For a program on the emulated RISC-V machine that prints through semihosting.
+
+    Raises ``ToolMissingError`` naming the packages if it is not installed.
+    """
+    from uhd.device import cross
+
+    machine = ("-march=rv32imafc", "-mabi=ilp32f", "-mcmodel=medany", "--specs=picolibc.specs")
+    flags = (*machine, "-O3", "-ffunction-sections", "-fdata-sections", "-fno-threadsafe-statics")
+    link = ("--oslib=semihost", "--crt0=hosted", "-Wl,--gc-sections", *(f"-Wl,--defsym={m}" for m in _MEMORY))
+    return Toolchain(cross.COMPILER, cross.LINKER, cross.compiler_id(), flags, link)
+
+
 def component_sources(component: Path) -> list[Path]:
     """The sources of a generated component, in a fixed order. Raises ``UhdError`` if there are none."""
     found = sorted(p for p in component.glob("*") if p.suffix in (".cpp", ".S"))
@@ -75,30 +111,26 @@ def twin_sources() -> list[Path]:
 
 
 def build(
-    sources: Sequence[Path], output: str, *, includes: Sequence[Path] = (), data: Iterable[Path] = (),
-    shared: bool = True, sanitize: bool = False, flags: Sequence[str] = (),
+    toolchain: Toolchain, sources: Sequence[Path], output: str, *, includes: Sequence[Path] = (),
+    data: Iterable[Path] = (), defines: Sequence[str] = (),
 ) -> Path:  # fmt: skip
     """Compile and link ``sources`` with the runtime's headers in reach; returns the library or program.
 
     Args:
-        output: what the result is called; its file name gets the content's hash.
+        toolchain: what with and what for.
+        sources: C++ and assembler files.
+        output: what the result is called, with its suffix; its file name gets the content's hash.
         includes: more folders of headers.
         data: files that a source embeds.
-        shared: a shared library, otherwise a program.
-        sanitize: with the address and undefined-behaviour sanitizers, for tests.
-        flags: for the compiler, such as ``-DNAME``.
+        defines: preprocessor names, for all sources.
 
     Raises:
-        ToolMissingError: no C++ compiler.
         UhdError: a source does not compile.
     """
-    compiler = find_compiler()
-    machine, native = _machine()
     folders = [*includes, RUNTIME / "include"]
-    own = {source.parent for source in sources}
-    headers = [p for folder in {*folders, *own} for p in folder.rglob("*") if p.suffix in _HEADERS]
-    chosen = [*(_SANITIZE if sanitize else (*_FAST, *native)), *flags]
-    base = _digest([machine, *chosen], [])
+    headers = [p for f in {*folders, *(s.parent for s in sources)} for p in f.rglob("*") if p.suffix in _HEADERS]
+    flags = [*toolchain.flags, *(f"-D{name}" for name in defines)]
+    base = _digest([toolchain.key, *flags], [])
     store = build_root() / "twin"
     objects = []
     for source in sources:
@@ -107,40 +139,33 @@ def build(
         target = store / "objects" / f"{source.stem}-{_digest([base], [source, *seen])[:24]}.o"
         if not target.exists():
             language = _CXX if source.suffix == ".cpp" else ()
+            reach = (f"-I{folder}" for folder in folders)
             with atomic_path(target) as temporary:
-                _run(
-                    [
-                        compiler,
-                        *chosen,
-                        *language,
-                        *(f"-I{f}" for f in folders),
-                        "-c",
-                        str(source),
-                        "-o",
-                        str(temporary),
-                    ]
-                )
+                _run([toolchain.compiler, *flags, *language, *reach, "-c", str(source), "-o", str(temporary)])
         objects.append(target)
-    suffix = ".so" if shared else ""
-    result = store / f"{output}-{_digest([base, str(shared), *(o.name for o in objects)], [])[:24]}{suffix}"
+    key = _digest([base, *toolchain.link, *(o.name for o in objects)], [])[:24]
+    name, dot, suffix = output.partition(".")
+    result = store / f"{name}-{key}{dot}{suffix}"
     if not result.exists():
-        link = ["-shared", "-Wl,-Bsymbolic"] if shared else []
         with atomic_path(result) as temporary:
-            _run([compiler, *chosen, *link, *map(str, objects), "-o", str(temporary)])
-            if not shared:
-                temporary.chmod(0o755)
+            _run([toolchain.linker, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(temporary)])
         result.chmod(0o755)
     return result
 
 
-def compile_twin(component: Path, *, sanitize: bool = False) -> Path:
+def component_data(component: Path) -> list[Path]:
+    """The files that a generated component embeds."""
+    return sorted(p for p in component.iterdir() if p.suffix in (".bin", ".espdl"))
+
+
+def compile_twin(component: Path) -> Path:
     """The host twin of a generated component: a shared library of its model, the runtime and the core.
 
-    Raises as ``build``.
+    Raises ``ToolMissingError`` without a C++ compiler, ``UhdError`` for a folder that is no component.
     """
     sources = [*component_sources(component), *runtime_sources(), *twin_sources()]
-    data = sorted(p for p in component.iterdir() if p.suffix in (".bin", ".espdl"))
-    return build(sources, "uhd-twin", includes=[component, CORE / "include"], data=data, sanitize=sanitize)
+    includes = [component, CORE / "include"]
+    return build(host_toolchain(), sources, "uhd-twin.so", includes=includes, data=component_data(component))
 
 
 def _digest(words: Iterable[str], files: Iterable[Path]) -> str:
@@ -157,6 +182,4 @@ def _run(command: Sequence[str]) -> None:
     if done.returncode != 0:
         lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
         telling = next((line for line in lines if "error" in line.lower()), lines[-1])
-        raise UhdError(
-            f"the host twin does not compile: {telling.strip()}", hint=f"the command was: {' '.join(command)}"
-        )
+        raise UhdError(f"cannot compile: {telling.strip()}", hint=f"the command was: {' '.join(command)}")
