@@ -157,7 +157,7 @@ UHD_INLINE void store_columns(const I4& y0, const I4& y1, const I4& y2, const I4
 }
 template <typename L, typename F>
 UHD_INLINE void each(const L& x, uint32_t count, F f) {
-  for (uint32_t i = 0; i < count; i++) f(i, x[i]);
+  for (uint32_t i = 0; i < 4 && i < count; i++) f(i, x[i]);
 }
 #endif
 
