@@ -8,7 +8,7 @@
 
 namespace emulator {
 
-class UartPort : public uhd::Port {
+class UartPort final : public uhd::Port {
  public:
   void start();
 
