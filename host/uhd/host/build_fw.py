@@ -26,6 +26,7 @@ Examples:
 )
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of photos: quantize afresh on them.")
 @click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
+@click.option("--component", "folder", type=click.Path(path_type=Path), help="Folder for the generated component.")
 @click.option("--component-only", is_flag=True, help="Stop after the component; needs no ESP-IDF.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
@@ -35,6 +36,7 @@ def command(
     checkpoint: Path | None,
     calibration: Path | None,
     calibration_images: int,
+    folder: Path | None,
     component_only: bool,
     as_json: bool,
 ) -> int:
@@ -53,7 +55,7 @@ def command(
     espdl, manifest, weights = build.select_espdl(request, steps.note)
     steps.done(f"{espdl.name}  {human_bytes(espdl.stat().st_size)}")
     steps.start("generate  component uhd_model")
-    component = build.generate_component(request, espdl, manifest, weights)
+    component = build.generate_component(request, espdl, manifest, weights, folder)
     steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
 
     image: Path | None = None
@@ -80,8 +82,10 @@ def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
 
         return build_elf(component, folder)
     from uhd.device import idf
+    from uhd.paths import MODEL_COMPONENT
 
-    return idf.build(variant, target, folder)
+    model_dir = None if component == MODEL_COMPONENT else component
+    return idf.build(variant, target, folder, model_dir=model_dir)
 
 
 def _summary(name: str, component: object, image: Path | None) -> dict[str, object]:
