@@ -9,8 +9,8 @@ volatile uint8_t& byte_at(uintptr_t address) { return *reinterpret_cast<volatile
 volatile uint32_t& word_at(uintptr_t address) { return *reinterpret_cast<volatile uint32_t*>(address); }
 
 constexpr uintptr_t kUart = 0x10000000;
-constexpr uintptr_t kData = kUart, kInterruptEnable = kUart + 1, kFifoControl = kUart + 2,
-                    kLineControl = kUart + 3, kLineStatus = kUart + 5, kDivisorLow = kUart, kDivisorHigh = kUart + 1;
+constexpr uintptr_t kData = kUart, kInterruptEnable = kUart + 1, kFifoControl = kUart + 2, kLineControl = kUart + 3,
+                    kLineStatus = kUart + 5, kDivisorLow = kUart, kDivisorHigh = kUart + 1;
 constexpr uint8_t kDivisorAccess = 0x80;
 constexpr uint8_t kDataReady = 0x01, kTransmitterEmpty = 0x20;
 constexpr uint8_t kReceiveInterrupt = 0x01, kTransmitInterrupt = 0x02;

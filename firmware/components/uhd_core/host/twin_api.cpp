@@ -48,7 +48,8 @@ void add_tensor(Text* text, const uhd::TensorInfo& tensor) {
   text->add("{\"name\": ");
   text->add_string(tensor.name);
   text->add(", \"shape\": [1, %d, %d, %d], \"bytes\": %d, \"exponent\": %d, \"arena_offset\": %lu}", tensor.height,
-            tensor.width, tensor.channels, tensor.bytes, tensor.exponent, static_cast<unsigned long>(tensor.arena_offset));
+            tensor.width, tensor.channels, tensor.bytes, tensor.exponent,
+            static_cast<unsigned long>(tensor.arena_offset));
 }
 
 struct MemorySink : uhd::link::Sink {
@@ -171,8 +172,8 @@ int32_t uhd_twin_model_run(const void* input, void* const* outputs, uint8_t* are
 // ---- picture to model input ----
 
 // YUYV picture of `total` bytes to uint8 [out_height, out_width, 2]. Returns 0 or a negative status.
-int32_t uhd_twin_camera_to_network(const uint8_t* frame, uint32_t total, uint32_t width, uint32_t height, uint32_t stride,
-                                   uint16_t out_width, uint16_t out_height, uint8_t* out) {
+int32_t uhd_twin_camera_to_network(const uint8_t* frame, uint32_t total, uint32_t width, uint32_t height,
+                                   uint32_t stride, uint16_t out_width, uint16_t out_height, uint8_t* out) {
   const uhd::CameraPicture picture = {width, height, stride};
   const Status status = uhd::check_camera(picture, total);
   if (status != Status::Ok || out_width == 0 || out_height == 0) return code(Status::InvalidArgument);
@@ -197,13 +198,14 @@ void uhd_twin_network_to_input(const uint8_t* network, void* input) {
 
 // ---- outputs to boxes ----
 
-// Rows of int32 score, class, cx, cy, w, h, all but the class in 1/65535; room for top_k of them. Returns their number or a negative status.
+// Rows of int32 score, class, cx, cy, w, h, all but the class in 1/65535; room for top_k of them. Returns how many, or
+// a negative status.
 int32_t uhd_twin_decode(const void* const* outputs, uint16_t score_threshold_q16, uint16_t nms_iou_q16, uint16_t top_k,
                         int32_t* rows, uint32_t* candidates) {
   return detect(outputs, {score_threshold_q16, nms_iou_q16, top_k}, rows, candidates);
 }
 
-// Network input to rows, all of it inside the arena as on the device. `arena`: info's arena_size bytes, 16-byte aligned.
+// Network input to rows, inside the arena as on the device. `arena`: info's arena_size bytes, 16-byte aligned.
 int32_t uhd_twin_detect_network(const uint8_t* network, uint8_t* arena, uint16_t score_threshold_q16,
                                 uint16_t nms_iou_q16, uint16_t top_k, int32_t* rows, uint32_t* candidates) {
   const uhd::ModelInfo& model = uhd::model_info();

@@ -93,7 +93,7 @@ void place(const DecodeSpec& spec, const Map& box, Detection* row) {
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Length of the common part of two intervals given by centre and length, in half units, which keeps corners whole numbers.
+// Length of what two intervals, given by centre and length, share. In half units, which keeps corners whole numbers.
 int64_t common(uint16_t centre_a, uint32_t length_a, uint16_t centre_b, uint32_t length_b) {
   const int64_t a = 2 * static_cast<int64_t>(centre_a), b = 2 * static_cast<int64_t>(centre_b);
   const int64_t low = larger(a - length_a, b - length_b);

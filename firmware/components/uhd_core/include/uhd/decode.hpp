@@ -1,4 +1,5 @@
-// From the anchor head's integer maps to boxes: the formulas of DecodeSpec (uhd/model.hpp), then greedy suppression, in integers only.
+// From the anchor head's integer maps to boxes: the formulas of DecodeSpec (uhd/model.hpp), then greedy suppression.
+// Integers only, so that every machine finds the same boxes.
 #pragma once
 
 #include <stddef.h>
@@ -27,9 +28,9 @@ struct DecodeSettings {
 // Ok if the tables and maps fit each other and the outputs: what detect() relies on. Unsupported without a DecodeSpec.
 Status check_decode(const ModelInfo& model);
 
-// Fills `rows` with the best top_k candidates, boxes included, best first, equal scores in candidate order. `outputs` are the
-// model's integers in the order of model.outputs. `candidates` counts all above the threshold. Requires check_decode() == Ok.
-// Returns the number of rows; BufferTooSmall is the caller's to avoid: capacity of rows >= top_k.
+// Fills `rows` (room for top_k) with the best candidates, best first, equal scores in candidate order; returns how
+// many. `outputs` are the model's integers in the order of model.outputs. `candidates` counts all above the threshold.
+// Requires check_decode() == Ok.
 size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSettings& settings, Detection* rows,
               uint32_t* candidates);
 

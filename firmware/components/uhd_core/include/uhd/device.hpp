@@ -1,4 +1,4 @@
-// The device's side of the link: one loop that takes pictures from a byte pipe, runs the model and sends boxes. See docs/protocol.md.
+// The device's side of the link (docs/protocol.md): one loop that takes pictures, runs the model and sends boxes.
 #pragma once
 
 #include <stddef.h>

@@ -1,4 +1,4 @@
-// Frames of the link: COBS and CRC-32 over a byte pipe, both ways without a copy of the whole stream. See docs/protocol.md.
+// Frames of the link (docs/protocol.md): COBS and CRC-32 over a byte pipe, in constant memory both ways.
 #pragma once
 
 #include <stddef.h>

@@ -1,8 +1,8 @@
 // From camera bytes to the integers the model takes, piece by piece, so that no camera picture is ever stored.
 //
-// The contract with the host (uhd.image.yuyv.camera_to_network): network pixel (x, y) of an out_width x out_height input takes
-// source pixel sx = x * width / out_width, sy = y * height / out_height (integer division). Channel 0 is that
-// pixel's own Y; channel 1 is U for even x and V for odd x, of the macropixel sx / 2 it lies in.
+// The contract with the host (uhd.image.yuyv.camera_to_network): network pixel (x, y) of an out_width x out_height
+// input takes source pixel sx = x * width / out_width, sy = y * height / out_height (integer division). Channel 0 is
+// that pixel's own Y; channel 1 is U for even x and V for odd x, of the macropixel sx / 2 it lies in.
 #pragma once
 
 #include <stddef.h>
