@@ -86,8 +86,8 @@ class Counters:
 class Decoder:
     """Takes a stream in pieces of any size and gives frames (``Frame``) and console lines (``str``) in order.
 
-    The result does not depend on how the stream is cut, except that text which ends in neither a line break nor
-    a zero is held back. Memory is bounded: a segment that cannot be a frame any more is not stored.
+    The result does not depend on how the stream is cut; a line of text is held back until its line break or a zero.
+    Memory is bounded: a segment that cannot be a frame any more is not stored.
     """
 
     counters: Counters = field(default_factory=Counters)
@@ -95,8 +95,11 @@ class Decoder:
     _state: str = "start"  # of the segment: start, text (some lines were handed out) or skip (not worth storing)
     _expected: int | None = None
 
-    def feed(self, data: bytes) -> Iterator[Frame | str]:
+    def feed(self, data: bytes) -> list[Frame | str]:
         """Frames and lines that ``data`` completes."""
+        return list(self._events(data))
+
+    def _events(self, data: bytes) -> Iterator[Frame | str]:
         position = 0
         while position < len(data):
             match = _BREAK.search(data, position)
@@ -112,15 +115,6 @@ class Decoder:
     def restart(self) -> None:
         """The other side begins anew: its next sequence number is not a gap."""
         self._expected = None
-
-    def flush(self) -> Iterator[str]:
-        """Text that waits for its line break: a prompt, or the last words of a device."""
-        if self._pending and (self._state == "text" or self._is_text_start()):
-            text = _text(bytes(self._pending))
-            if text is not None:
-                self._pending.clear()
-                self._state = "text"
-                yield from self._lines(text)
 
     def _take(self, piece: bytes) -> None:
         if self._state == "skip":

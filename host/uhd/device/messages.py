@@ -131,7 +131,7 @@ ROWS: dict[str, Layout] = {
     "TensorRow": Layout(
         "TensorRow",
         _fields("""
-char[56] name tensor name, cut to 56 bytes, zero padded
+char[120] name tensor name, cut to 120 bytes, zero padded
 u16 height rows
 u16 width columns
 u16 channels channels

@@ -61,8 +61,8 @@ inline uint64_t get_u64(const uint8_t* p) { return get_u32(p) | (static_cast<uin
 
 // A tensor at the model's border, NHWC, batch 1.
 struct TensorRow {
-  static constexpr size_t kSize = 64;
-  char name[56] = {};  // tensor name, cut to 56 bytes, zero padded
+  static constexpr size_t kSize = 128;
+  char name[120] = {};  // tensor name, cut to 120 bytes, zero padded
   uint16_t height = 0;  // rows
   uint16_t width = 0;  // columns
   uint16_t channels = 0;  // channels
@@ -71,20 +71,20 @@ struct TensorRow {
 };
 
 inline void write(const TensorRow& m, uint8_t* p) {
-  memcpy(p + 0, m.name, 56);
-  put_u16(p + 56, m.height);
-  put_u16(p + 58, m.width);
-  put_u16(p + 60, m.channels);
-  put_u8(p + 62, m.bytes);
-  put_u8(p + 63, static_cast<uint8_t>(m.exponent));
+  memcpy(p + 0, m.name, 120);
+  put_u16(p + 120, m.height);
+  put_u16(p + 122, m.width);
+  put_u16(p + 124, m.channels);
+  put_u8(p + 126, m.bytes);
+  put_u8(p + 127, static_cast<uint8_t>(m.exponent));
 }
 inline void read(TensorRow& m, const uint8_t* p) {
-  memcpy(m.name, p + 0, 56);
-  m.height = get_u16(p + 56);
-  m.width = get_u16(p + 58);
-  m.channels = get_u16(p + 60);
-  m.bytes = get_u8(p + 62);
-  m.exponent = static_cast<int8_t>(get_u8(p + 63));
+  memcpy(m.name, p + 0, 120);
+  m.height = get_u16(p + 120);
+  m.width = get_u16(p + 122);
+  m.channels = get_u16(p + 124);
+  m.bytes = get_u8(p + 126);
+  m.exponent = static_cast<int8_t>(get_u8(p + 127));
 }
 
 // A detection. Not clipped: corners may lie outside the picture.
