@@ -1,7 +1,5 @@
 #include "uhd/decode.hpp"
 
-#include <string.h>
-
 namespace uhd {
 namespace {
 
@@ -58,25 +56,61 @@ uint16_t score_cell(const DecodeSpec& spec, const Factors& maps, uint32_t cell, 
   return static_cast<uint16_t>(best);
 }
 
-// Puts a row behind all rows of an equal or better score; the worst falls out of a full list.
-size_t insert(Detection* rows, size_t count, size_t capacity, const Detection& row) {
-  if (count == capacity) {
-    if (rows[count - 1].score >= row.score) return count;
-    count--;
+// Best first: the higher score, then the lower candidate.
+bool better(const Detection& a, const Detection& b) {
+  return a.score != b.score ? a.score > b.score : a.candidate < b.candidate;
+}
+
+// Restores the heap below `root`, where no row is better than its children: the worst row is on top.
+void sift_down(Detection* heap, size_t count, size_t root) {
+  const Detection row = heap[root];
+  for (;;) {
+    size_t child = 2 * root + 1;
+    if (child >= count) break;
+    if (child + 1 < count && better(heap[child], heap[child + 1])) child++;
+    if (!better(row, heap[child])) break;
+    heap[root] = heap[child];
+    root = child;
   }
-  size_t low = 0, high = count;
-  while (low < high) {
-    const size_t middle = (low + high) / 2;
-    if (rows[middle].score >= row.score) {
-      low = middle + 1;
-    } else {
-      high = middle;
+  heap[root] = row;
+}
+
+// The best `capacity` rows of a stream, in memory for just as many.
+class Best {
+ public:
+  Best(Detection* rows, size_t capacity) : rows_(rows), capacity_(capacity) {}
+
+  void offer(const Detection& row) {
+    if (count_ < capacity_) {
+      rows_[count_++] = row;
+      if (count_ == capacity_) make_heap();
+    } else if (capacity_ != 0 && better(row, rows_[0])) {
+      rows_[0] = row;
+      sift_down(rows_, count_, 0);
     }
   }
-  memmove(rows + low + 1, rows + low, (count - low) * sizeof(Detection));
-  rows[low] = row;
-  return count + 1;
-}
+
+  // Puts the rows in order; returns how many there are.
+  size_t sort() {
+    if (count_ < capacity_) make_heap();
+    for (size_t left = count_; left > 1; left--) {
+      const Detection worst = rows_[0];
+      rows_[0] = rows_[left - 1];
+      rows_[left - 1] = worst;
+      sift_down(rows_, left - 1, 0);
+    }
+    return count_;
+  }
+
+ private:
+  void make_heap() {
+    for (size_t root = count_ / 2; root > 0; root--) sift_down(rows_, count_, root - 1);
+  }
+
+  Detection* rows_;
+  size_t capacity_;
+  size_t count_ = 0;
+};
 
 void place(const DecodeSpec& spec, const Map& box, Detection* row) {
   const uint32_t cells = static_cast<uint32_t>(spec.grid_h) * spec.grid_w;
@@ -90,15 +124,13 @@ void place(const DecodeSpec& spec, const Map& box, Detection* row) {
   row->h = table_at(spec.box_wh[2 * anchor + 1], box.at(cell, 4 * anchor + 3));
 }
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // Length of what two intervals, given by centre and length, share. In half units, which keeps corners whole numbers.
-int64_t common(uint16_t centre_a, uint32_t length_a, uint16_t centre_b, uint32_t length_b) {
-  const int64_t a = 2 * static_cast<int64_t>(centre_a), b = 2 * static_cast<int64_t>(centre_b);
-  const int64_t low = larger(a - length_a, b - length_b);
-  const int64_t high = smaller(a + length_a, b + length_b);
-  return larger(high - low, 0);
+int32_t common(uint16_t centre_a, uint32_t length_a, uint16_t centre_b, uint32_t length_b) {
+  const int32_t a = 2 * centre_a, b = 2 * centre_b;
+  const int32_t half_a = static_cast<int32_t>(length_a), half_b = static_cast<int32_t>(length_b);
+  const int32_t low = a - half_a > b - half_b ? a - half_a : b - half_b;
+  const int32_t high = a + half_a < b + half_b ? a + half_a : b + half_b;
+  return high > low ? high - low : 0;
 }
 
 }  // namespace
@@ -131,7 +163,7 @@ size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSe
   const Factors maps = {map_of(model, outputs, spec.obj_output), map_of(model, outputs, spec.quality_output),
                         map_of(model, outputs, spec.cls_output)};
   const uint32_t cells = static_cast<uint32_t>(spec.grid_h) * spec.grid_w;
-  size_t count = 0;
+  Best best(rows, settings.top_k);
   *candidates = 0;
   Detection row = {};
   for (uint32_t anchor = 0; anchor < spec.anchor_count; anchor++) {
@@ -140,9 +172,10 @@ size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSe
       row.candidate = anchor * cells + cell;
       if (row.score < settings.score_threshold_q16 || row.score == 0) continue;
       ++*candidates;
-      if (settings.top_k != 0) count = insert(rows, count, settings.top_k, row);
+      best.offer(row);
     }
   }
+  const size_t count = best.sort();
   const Map box = map_of(model, outputs, spec.box_output);
   for (size_t i = 0; i < count; i++) place(spec, box, &rows[i]);
   return count;
@@ -151,7 +184,10 @@ size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSe
 bool overlaps(const Detection& a, const Detection& b, uint16_t nms_iou_q16) {
   // Areas in half units squared: widths are at most 2^18 units, so areas stay below 2^38 and products below 2^55.
   constexpr int64_t kEpsilon = 17179;  // 1e-6 * 131070^2
-  const int64_t shared = common(a.cx, a.w, b.cx, b.w) * common(a.cy, a.h, b.cy, b.h);
+  const int32_t width = common(a.cx, a.w, b.cx, b.w);
+  const int32_t height = width ? common(a.cy, a.h, b.cy, b.h) : 0;
+  if (height == 0) return nms_iou_q16 == 0;  // most pairs, and cheap
+  const int64_t shared = static_cast<int64_t>(width) * height;
   const int64_t sum = 4 * (static_cast<int64_t>(a.w) * a.h + static_cast<int64_t>(b.w) * b.h);
   return shared * 65535 >= nms_iou_q16 * (sum - shared + kEpsilon);
 }
