@@ -91,9 +91,10 @@ def lower_conv(state: Lowering, node: Node) -> None:
     y = state.make(node, low, high)
     weight = filter_.data.astype(np.int64)
     depthwise = shapes.is_depthwise(node, filter_)
-    weight = weight.reshape(-1, channels).T if depthwise else weight.reshape(channels, -1)
+    weight = np.ascontiguousarray(weight.reshape(-1, channels).T if depthwise else weight.reshape(channels, -1))
+    weight, bias, shift = _without_left_shifts(weight, bias, shift, *limits(x))
     conv = _Conv(
-        node, x, y, np.ascontiguousarray(weight), bias, shift, window_fields(node, x.shape, y.shape),
+        node, x, y, weight, bias, shift, window_fields(node, x.shape, y.shape),
         shapes.integer(node, "group", 1), low, high,
     )  # fmt: skip
     if conv.fits and conv.group == 1:
@@ -102,6 +103,22 @@ def lower_conv(state: Lowering, node: Node) -> None:
         _depthwise(state, conv)
     else:
         _any(state, conv)
+
+
+def _without_left_shifts(weight: Int64, bias: Int64, shift: Int64, low: int, high: int) -> tuple[Int64, Int64, Int64]:
+    """The same convolution with left shifts multiplied into weights and bias, in channels where these still fit.
+
+    With an exponent a channel, a channel that hardly counts (or not at all: weights of 0) may have one.
+    """
+    factor = np.int64(1) << np.clip(-shift, 0, 16)
+    scaled = weight * factor[:, None]
+    fits = (shift >= -16) & (scaled.min(axis=1) >= low) & (scaled.max(axis=1) <= high) & (np.abs(bias) < 1 << 13)
+    change = (shift < 0) & fits
+    return (
+        np.where(change[:, None], scaled, weight),
+        np.where(change, bias * factor, bias),
+        np.where(change, 0, shift),
+    )
 
 
 def _fits_plane(window: shapes.Window) -> bool:
@@ -115,7 +132,8 @@ def _clamp(conv: _Conv) -> Fields:
 def is_pointwise(window: Fields) -> bool:
     """Whether each output pixel reads the input pixel of the same place and no other."""
     ones = ("kernel_h", "kernel_w", "stride_h", "stride_w")
-    return all(window[name] == 1 for name in ones) and not window["pad_top"] and not window["pad_left"]
+    same = window["in_h"] == window["out_h"] and window["in_w"] == window["out_w"]
+    return same and all(window[name] == 1 for name in ones) and window["pad_top"] == window["pad_left"] == 0
 
 
 def _gemm(state: Lowering, conv: _Conv) -> None:

@@ -50,10 +50,10 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
 def c_string(text: str) -> str:
     """``text`` as a C string literal: UTF-8, everything but plain ASCII as three octal digits."""
-    safe = re.compile(rb"[ !#-\[\]-~]")
+    safe = re.compile(rb"[ !#->@-\[\]-~]")  # not the question mark: it may begin a trigraph
     return '"' + "".join(chr(b) if safe.match(bytes([b])) else f"\\{b:03o}" for b in text.encode()) + '"'
 
 
 def comment(text: str) -> str:
-    """``text`` for the rest of a ``//`` line: printable ASCII without backslashes."""
-    return re.sub(r"[^ -\[\]-~]", "?", text)
+    """``text`` for the rest of a ``//`` line: printable ASCII without what may continue it."""
+    return re.sub(r"[^ ->@-\[\]-~]", ".", text)

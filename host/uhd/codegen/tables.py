@@ -64,7 +64,10 @@ def q16(values: Any, top: int = ONE) -> tuple[int, ...]:
 
 
 def input_table(tensor: Tensor) -> tuple[int, ...]:
-    """Integer of the input tensor for each network input value v / 255; no v is a tie, so rounding does not matter."""
+    """Integer of the input tensor for each network input value v / 255, rounded half up.
+
+    With an exponent of 0 or less, as any input in 0..1 has, none is a tie: 255 is odd.
+    """
     limits = np.iinfo(tensor.dtype)
     real = np.arange(256) / 255.0 * 2.0**-tensor.exponent
     return tuple(int(v) for v in np.clip(np.floor(real + 0.5), limits.min, limits.max))

@@ -9,7 +9,7 @@
 #define UHD_INLINE inline __attribute__((always_inline))
 
 // Machines without vectors of four 32-bit lanes.
-#if defined(__riscv) || defined(__XTENSA__)
+#if !defined(UHD_SCALAR_LANES) && (defined(__riscv) || defined(__XTENSA__))
 #define UHD_SCALAR_LANES 1
 #endif
 

@@ -15,7 +15,8 @@ struct Corner {
 };
 
 inline bool is_pointwise(const Window& w) {
-  return w.kernel_h * w.kernel_w == 1 && w.stride_h * w.stride_w == 1 && w.pad_top + w.pad_left == 0;
+  const bool same_size = w.out_h == w.in_h && w.out_w == w.in_w;  // else something is padded below or on the right
+  return same_size && w.kernel_h * w.kernel_w == 1 && w.stride_h * w.stride_w == 1 && w.pad_top + w.pad_left == 0;
 }
 
 // Two pixels a word, four words apart.
