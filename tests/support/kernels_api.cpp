@@ -23,18 +23,26 @@ UHD_CONV(int8_t, HalfEven, 8e)
 UHD_CONV(int16_t, HalfUp, 16u)
 UHD_CONV(int16_t, HalfEven, 16e)
 
-#define UHD_PLAIN(T, B)                                                                             \
-  void add_##B(const Binary* op, const T* a, const T* b, T* out) { add<T>(*op, a, b, out); }        \
-  void subtract_##B(const Binary* op, const T* a, const T* b, T* out) { subtract<T>(*op, a, b, out); } \
+#define UHD_PLAIN(T, B)                                                                                      \
+  void add_##B(const Binary* op, const T* a, const T* b, T* out) { add<T>(*op, a, b, out); }                 \
+  void subtract_##B(const Binary* op, const T* a, const T* b, T* out) { subtract<T>(*op, a, b, out); }       \
   void max_pool_##B(const Window* w, const T* in, T* out, T* scratch) { max_pool<T>(*w, in, out, scratch); } \
   void move_##B(const Move* op, const T* in, T* out) { move<T>(*op, in, out); }
 UHD_PLAIN(int8_t, 8)
 UHD_PLAIN(int16_t, 16)
 
-void requantize_8to16u(const Requantize* op, const int8_t* in, int16_t* out) { requantize<int8_t, int16_t, HalfUp>(*op, in, out); }
-void requantize_8to16e(const Requantize* op, const int8_t* in, int16_t* out) { requantize<int8_t, int16_t, HalfEven>(*op, in, out); }
-void requantize_16to8u(const Requantize* op, const int16_t* in, int8_t* out) { requantize<int16_t, int8_t, HalfUp>(*op, in, out); }
-void requantize_16to8e(const Requantize* op, const int16_t* in, int8_t* out) { requantize<int16_t, int8_t, HalfEven>(*op, in, out); }
+void requantize_8to16u(const Requantize* op, const int8_t* in, int16_t* out) {
+  requantize<int8_t, int16_t, HalfUp>(*op, in, out);
+}
+void requantize_8to16e(const Requantize* op, const int8_t* in, int16_t* out) {
+  requantize<int8_t, int16_t, HalfEven>(*op, in, out);
+}
+void requantize_16to8u(const Requantize* op, const int16_t* in, int8_t* out) {
+  requantize<int16_t, int8_t, HalfUp>(*op, in, out);
+}
+void requantize_16to8e(const Requantize* op, const int16_t* in, int8_t* out) {
+  requantize<int16_t, int8_t, HalfEven>(*op, in, out);
+}
 void lookup_8(const int8_t* table, uint32_t count, const int8_t* in, int8_t* out) { lookup8(table, count, in, out); }
 void lookup_16u(const int16_t* table, uint32_t shift, uint32_t count, const int16_t* in, int16_t* out) {
   lookup16<HalfUp>(table, shift, count, in, out);

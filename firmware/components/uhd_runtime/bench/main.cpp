@@ -1,5 +1,6 @@
 // Counts the instructions of one inference on an emulated RISC-V machine (minstret under -icount shift=0).
-// Prints "name value" lines through semihosting: total, then with UHD_TRACE one line a step, then the outputs' checksum.
+// Prints "name value" lines through semihosting: total, then with UHD_TRACE one line a step, then the outputs'
+// checksum.
 #include <stdint.h>
 #include <stdio.h>
 

@@ -78,8 +78,12 @@ inline int32_t finish(int64_t v, int32_t shift, int32_t lowest, int32_t highest)
 
 // Four lanes: plain registers where there are no vectors, the compiler's vectors elsewhere.
 #if defined(UHD_SCALAR_LANES)
-struct U4 { uint32_t a, b, c, d; };
-struct I4 { int32_t a, b, c, d; };
+struct U4 {
+  uint32_t a, b, c, d;
+};
+struct I4 {
+  int32_t a, b, c, d;
+};
 UHD_INLINE U4 splat(uint32_t x) { return {x, x, x, x}; }
 UHD_INLINE U4 load(const uint32_t* p) { return {p[0], p[1], p[2], p[3]}; }
 UHD_INLINE void save(const U4& x, uint32_t* p) {

@@ -9,8 +9,8 @@ template <typename T>
 struct Layout {
   Window w;
   PlaneShape plane;
-  uint32_t column[kDepthwiseMaxKernel];  // word offset of each kernel column
-  uint32_t row;                          // words from one kernel row to the next
+  uint32_t column[kDepthwiseMaxKernel];      // word offset of each kernel column
+  uint32_t row;                              // words from one kernel row to the next
   uint32_t fill_to[kDepthwiseMaxStride];     // per column phase: where its first pixel goes in a line
   uint32_t fill_count[kDepthwiseMaxStride];  // and how many there are
   int32_t lowest, highest;
@@ -96,8 +96,8 @@ UHD_INLINE void add_taps(U4& sum, const uint32_t* q, uint32_t phase, const uint3
 }
 #endif
 
-// Sums of the products of kernel rows [from, to) (all of them unless AnyTaps) over the plane, from `start`, four outputs
-// at a time. Apart from finish_plane, because the compiler runs out of registers when the two are one.
+// Sums of the products of kernel rows [from, to) (all of them unless AnyTaps) over the plane, from `start`, four
+// outputs at a time. Apart from finish_plane, because the compiler runs out of registers when the two are one.
 template <typename T, typename Taps>
 __attribute__((noinline)) void sum_plane(const Layout<T>& l, const T* weight, uint32_t start, const uint32_t* plane,
                                          uint32_t from, uint32_t to, uint32_t* sums) {
@@ -112,7 +112,8 @@ __attribute__((noinline)) void sum_plane(const Layout<T>& l, const T* weight, ui
       if constexpr (kIsAny<Taps>) {
         for (uint32_t ky = from; ky < to; ky++)
           for (uint32_t kx = 0; kx < l.w.kernel_w; kx++)
-            add_product(sum, load(p + ky * kernel_row + l.column[kx]), static_cast<uint32_t>(weight[ky * l.w.kernel_w + kx]));
+            add_product(sum, load(p + ky * kernel_row + l.column[kx]),
+                        static_cast<uint32_t>(weight[ky * l.w.kernel_w + kx]));
       } else {
         add_taps(sum, p, phase, k, Taps());
         UHD_AFTER(sum, p);
@@ -165,7 +166,8 @@ __attribute__((noinline)) void finish_plane(const Layout<T>& l, const Channel<T>
 }
 
 template <typename T, typename R, typename Taps>
-void run_channel(const Layout<T>& l, const Channel<T>& channel, bool by_row, const uint32_t* plane, uint32_t* sums, T* out) {
+void run_channel(const Layout<T>& l, const Channel<T>& channel, bool by_row, const uint32_t* plane, uint32_t* sums,
+                 T* out) {
   constexpr uint32_t kBoth = sizeof(T) == 1 ? 0x10001u : 1u;
   const uint32_t rows = l.w.kernel_h;
   if (!by_row) {

@@ -75,9 +75,9 @@ void lookup16(const int16_t* table, uint32_t step_shift, uint32_t count, const i
   for (uint32_t i = 0; i < count; i++) out[i] = table[shift_right<R>(in[i] + 32768 + half, step_shift)];
 }
 
-#define UHD_BINARY(T)                                                 \
-  template void add<T>(const Binary&, const T*, const T*, T*);        \
-  template void subtract<T>(const Binary&, const T*, const T*, T*);   \
+#define UHD_BINARY(T)                                                       \
+  template void add<T>(const Binary&, const T*, const T*, T*);              \
+  template void subtract<T>(const Binary&, const T*, const T*, T*);         \
   template void multiply<T, HalfUp>(const Binary&, const T*, const T*, T*); \
   template void multiply<T, HalfEven>(const Binary&, const T*, const T*, T*);
 UHD_BINARY(int8_t)

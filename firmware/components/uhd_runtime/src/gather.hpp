@@ -39,8 +39,8 @@ inline void spread(const int16_t* from, uint32_t step, uint32_t count, uint32_t*
   }
 }
 
-// Packs output pixels [first, first + 8) (int8_t) or [first, first + 4) (int16_t): word 4*k + j holds product k of pixel
-// j, and of pixel j + 4 above it. Pixels after `last` repeat it.
+// Packs output pixels [first, first + 8) (int8_t) or [first, first + 4) (int16_t): word 4*k + j holds product k of
+// pixel j, and of pixel j + 4 above it. Pixels after `last` repeat it.
 template <typename T>
 inline void gather(const Window& w, const T* in, uint32_t first, uint32_t last, uint32_t* to) {
   constexpr uint32_t kPixels = sizeof(T) == 1 ? 8 : 4;

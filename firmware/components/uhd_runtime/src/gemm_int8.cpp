@@ -50,9 +50,9 @@ struct Target {
 
 // One group of 4 channels for one block. Returns the end of the group's stream.
 template <typename R>
-UHD_INLINE const uint8_t* run_group(const uint32_t* x, const uint32_t* x_end, const uint8_t* stream, const int32_t* bias,
-                                    const uint8_t* shift, const Target target, int8_t* out, uint32_t pixels,
-                                    uint32_t channels) {
+UHD_INLINE const uint8_t* run_group(const uint32_t* x, const uint32_t* x_end, const uint8_t* stream,
+                                    const int32_t* bias, const uint8_t* shift, const Target target, int8_t* out,
+                                    uint32_t pixels, uint32_t channels) {
   U4 lower[4], upper[4];
   {
     const Sums s = run_chunk(x, stream);

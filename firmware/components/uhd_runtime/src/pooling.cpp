@@ -17,11 +17,20 @@ UHD_INLINE T largest(const T* p, uint32_t step, uint32_t count) {
     default:
       for (uint32_t i = 5; i < count; i++) take();
       [[fallthrough]];
-    case 5: take(); [[fallthrough]];
-    case 4: take(); [[fallthrough]];
-    case 3: take(); [[fallthrough]];
-    case 2: take(); [[fallthrough]];
-    case 1: break;
+    case 5:
+      take();
+      [[fallthrough]];
+    case 4:
+      take();
+      [[fallthrough]];
+    case 3:
+      take();
+      [[fallthrough]];
+    case 2:
+      take();
+      [[fallthrough]];
+    case 1:
+      break;
   }
   return static_cast<T>(best);
 }

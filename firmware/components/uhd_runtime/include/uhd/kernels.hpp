@@ -3,8 +3,8 @@
 // Activations are NHWC, batch 1, int8_t or int16_t; real value = q * 2^exponent. Every result is
 //   y = clamp(round(x * 2^-shift), lowest, highest)
 // with R = HalfUp (floor(x + 1/2): ESP32, ESP32-S3) or HalfEven (ESP32-P4) as the rounding of right shifts.
-// Descriptors are constants made by codegen. Their `data` members are byte offsets into the model's constant data, which
-// is aligned to 16 bytes; codegen has checked every range that a comment here takes for granted.
+// Descriptors are constants made by codegen. Their `data` members are byte offsets into the model's constant data,
+// which is aligned to 16 bytes; codegen has checked every range that a comment here takes for granted.
 #pragma once
 
 #include <stdint.h>
@@ -27,8 +27,8 @@ struct Window {
 // Dense convolution as a matrix product over blocks of 8 (int8_t) or 4 (int16_t) output pixels and 4 output channels.
 //
 // Sums of products run in 32-bit words: int8_t pixels two a word, in the lower and upper 16 bits, so that one
-// multiplication serves two pixels. That is exact because codegen cuts the products of a channel into chunks whose sums,
-// for any input that can occur, plus a centre, stay within 0..65535 (int16_t: one pixel a word, 0..2^32-1).
+// multiplication serves two pixels. That is exact because codegen cuts the products of a channel into chunks whose
+// sums, for any input that can occur, plus a centre, stay within 0..65535 (int16_t: one pixel a word, 0..2^32-1).
 //
 //   stream  for each group of 4 output channels its chunks, until all kernel_h * kernel_w * in_c products are there:
 //             int8_t   uint16_t length; uint16_t centre[4]; int8_t weight[length][4];
@@ -45,9 +45,7 @@ struct GemmConv {
   int32_t lowest, highest;
   uint16_t out_pitch;  // elements from one output pixel to the next, >= out_c
 };
-constexpr uint32_t gemm_products(const Window& w) {
-  return (uint32_t{w.kernel_h} * w.kernel_w * w.in_c + 1) & ~1u;
-}
+constexpr uint32_t gemm_products(const Window& w) { return (uint32_t{w.kernel_h} * w.kernel_w * w.in_c + 1) & ~1u; }
 template <typename T, typename R>
 void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, uint32_t* scratch);
 
@@ -61,9 +59,9 @@ void conv_gemm(const uint8_t* data, const GemmConv& layer, const T* in, T* out, 
 //   shift    uint8_t a channel, as in GemmConv
 //   scratch  plane_shape(): words() and then `sums` words once, or kernel_h times if any channel sums by row
 // `in` and `out` may be the same place.
-constexpr uint8_t kSumsWhole = 0;  // all products in one chunk
-constexpr uint8_t kSumsByRow = 1;  // a chunk a kernel row
-constexpr uint8_t kSumsWide = 2;   // no chunk fits: full-width arithmetic
+constexpr uint8_t kSumsWhole = 0;             // all products in one chunk
+constexpr uint8_t kSumsByRow = 1;             // a chunk a kernel row
+constexpr uint8_t kSumsWide = 2;              // no chunk fits: full-width arithmetic
 constexpr uint32_t kDepthwiseMaxKernel = 32;  // columns
 constexpr uint32_t kDepthwiseMaxStride = 4;
 struct DepthwiseConv {
@@ -76,11 +74,11 @@ void conv_depthwise(const uint8_t* data, const DepthwiseConv& layer, const T* in
 
 // Words of the depthwise kernel's plane: rows of one phase-ordered line each.
 struct PlaneShape {
-  uint32_t rows;          // of the plane
-  uint32_t phase;         // words per column phase: input column q lies at (q % stride_w) * phase + q / stride_w
-  uint32_t line;          // words per row
-  uint32_t upper_row;     // output row that the upper halves start at (int8_t), and rows of sums
-  uint32_t sums;          // words of the sums of a channel
+  uint32_t rows;       // of the plane
+  uint32_t phase;      // words per column phase: input column q lies at (q % stride_w) * phase + q / stride_w
+  uint32_t line;       // words per row
+  uint32_t upper_row;  // output row that the upper halves start at (int8_t), and rows of sums
+  uint32_t sums;       // words of the sums of a channel
   constexpr uint32_t words() const { return rows * line; }
 };
 constexpr PlaneShape plane_shape(const Window& w, uint32_t element_bytes) {

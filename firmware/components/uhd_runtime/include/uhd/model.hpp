@@ -11,7 +11,7 @@ namespace uhd {
 struct TensorInfo {
   const char* name;
   uint16_t height, width, channels;
-  uint8_t bytes;          // of one element: 1 (int8_t) or 2 (int16_t)
+  uint8_t bytes;  // of one element: 1 (int8_t) or 2 (int16_t)
   int8_t exponent;
   uint32_t arena_offset;  // where in the arena this tensor may live, see model_run
 
@@ -53,8 +53,8 @@ constexpr uint32_t table_at(const Table32& table, int32_t q) {
   return static_cast<uint32_t>(low + (step >> table.shift));
 }
 
-// How the anchor head's maps become boxes. Candidates: anchor a, row gy, column gx; numbered (a*grid_h + gy)*grid_w + gx.
-// Maps are NHWC; channel of anchor a: box 4a+{0: tx, 1: ty, 2: tw, 3: th}; obj a; quality a; cls a*class_count + k.
+// How the anchor head's maps become boxes. Candidates: anchor a, row gy, column gx; numbered (a*grid_h + gy)*grid_w +
+// gx. Maps are NHWC; channel of anchor a: box 4a+{0: tx, 1: ty, 2: tw, 3: th}; obj a; quality a; cls a*class_count + k.
 // All results are in units of 1/65535 ("q16") of the network input or of score 1.
 //   cx = (box_xy(tx) + gx*65535 + grid_w/2) / grid_w     cy = (box_xy(ty) + gy*65535 + grid_h/2) / grid_h
 //   w  = box_wh[2a](tw)                                  h  = box_wh[2a + 1](th)
@@ -69,7 +69,7 @@ struct DecodeSpec {
   uint16_t anchor_count;
   uint16_t class_count;  // columns of the score: the classes if cls.values is set, otherwise 1 (class 0)
   uint16_t grid_h, grid_w;
-  uint16_t top_k;        // candidates kept before NMS, best first
+  uint16_t top_k;                                             // candidates kept before NMS, best first
   int8_t box_output, obj_output, quality_output, cls_output;  // index into outputs; -1 absent
   uint16_t score_threshold_q16;
   uint16_t nms_iou_q16;
@@ -86,12 +86,12 @@ constexpr uint32_t q16_product(uint32_t a, uint32_t b) {
 
 struct ModelInfo {
   const char* name;
-  const char* variant;         // "" when it is none of the published variants
-  const char* target;          // whose arithmetic: c, esp32s3 or esp32p4
-  const uint8_t* espdl;        // the embedded .espdl, 16-byte aligned; null when it is not embedded
+  const char* variant;   // "" when it is none of the published variants
+  const char* target;    // whose arithmetic: c, esp32s3 or esp32p4
+  const uint8_t* espdl;  // the embedded .espdl, 16-byte aligned; null when it is not embedded
   uint32_t espdl_size;
-  const uint8_t* hash;         // [32] SHA-256 of the .espdl
-  uint32_t arena_size;         // bytes
+  const uint8_t* hash;  // [32] SHA-256 of the .espdl
+  uint32_t arena_size;  // bytes
   TensorInfo input;
   const TensorInfo* outputs;
   uint8_t output_count;

@@ -19,14 +19,22 @@ enum class Status : uint8_t {
 // Short lower-case text of a status, for logs and ERROR messages.
 constexpr const char* status_text(Status status) {
   switch (status) {
-    case Status::Ok: return "ok";
-    case Status::InvalidArgument: return "invalid argument";
-    case Status::BufferTooSmall: return "buffer too small";
-    case Status::Incomplete: return "incomplete";
-    case Status::Corrupt: return "corrupt";
-    case Status::Unsupported: return "unsupported";
-    case Status::Busy: return "busy";
-    case Status::NotFound: return "not found";
+    case Status::Ok:
+      return "ok";
+    case Status::InvalidArgument:
+      return "invalid argument";
+    case Status::BufferTooSmall:
+      return "buffer too small";
+    case Status::Incomplete:
+      return "incomplete";
+    case Status::Corrupt:
+      return "corrupt";
+    case Status::Unsupported:
+      return "unsupported";
+    case Status::Busy:
+      return "busy";
+    case Status::NotFound:
+      return "not found";
   }
   return "unknown status";
 }
