@@ -31,7 +31,7 @@ class Settings:
 
     score_threshold: float
     nms_iou: float = 0.5
-    top_k: int = 512
+    top_k: int = 1024
     limit: int = 100
 
 
@@ -68,9 +68,9 @@ def decode_float(maps: dict[str, NDArray[Any]], manifest: ModelManifest, setting
         boxes,
         score_threshold=settings.score_threshold,
         iou_threshold=settings.nms_iou,
-        top_k=settings.top_k,
+        top_k=settings.limit,
     )[0]
-    return np.asarray(rows[: settings.limit], np.float64)
+    return np.asarray(rows, np.float64)
 
 
 class OnnxDetector:
