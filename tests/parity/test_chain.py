@@ -16,8 +16,6 @@ from uhd.files import sha256_file
 from uhd.host.__main__ import main
 from uhd.paths import MODEL_COMPONENT
 
-pytestmark = pytest.mark.xdist_group("chain")  # one process: the builds are shared through one folder
-
 
 @pytest.fixture(scope="module")
 def build_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

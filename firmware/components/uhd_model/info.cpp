@@ -376,7 +376,7 @@ constexpr DecodeSpec kDecode = {
     /*obj_output*/ -1,
     /*quality_output*/ 1,
     /*cls_output*/ 2,
-    /*score_threshold_q16*/ 9830,
+    /*score_threshold_q16*/ 19661,
     /*nms_iou_q16*/ 32768,
     /*box_xy*/ {kBoxXy, 0},
     /*box_wh*/ kBoxWh,

@@ -75,7 +75,8 @@ def command(
     name = f"ultratinyod_{letter.lower()}"
     onnx = build.float_onnx(checkpoint)
     accuracy = measure(OnnxDetector(onnx, manifest, settings), manifest)
-    manifest = manifest.model_copy(update={"name": name, "variant": letter, "accuracy": [accuracy]})
+    others = [entry for entry in manifest.accuracy if entry.engine != accuracy.engine]
+    manifest = manifest.model_copy(update={"name": name, "variant": letter, "accuracy": [accuracy, *others]})
     manifest = save_checkpoint(folder / f"{name}.safetensors", model, manifest)
     onnx = build.float_onnx(folder / f"{name}.safetensors")
     table.append(("float", "", accuracy.map50, accuracy.map50_95))
