@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,6 +113,17 @@ def test_views_keep_their_owner_alive() -> None:
     plan = plan_program(made)
     check(plan, made)
     assert lifetimes(made)["t1"] == (0, 2)
+
+
+def test_an_operand_read_under_two_names_stays() -> None:
+    """A result made in place would change what the other name is still to give."""
+    made = program([160] * 3, [([0], 1, 0, False), ([1], 2, 0, True)])
+    values = dict(made.values)
+    values["v"] = Value("v", (1, 10, 1, 16), 1, -128, 127, source=("t1", 0))
+    twice = replace(made.steps[1], reads=("t1", "v"))
+    made = Program((made.steps[0], twice), values, b"", made.inputs, made.outputs)
+    plan = plan_program(made)
+    assert plan.offsets["t1"] != plan.offsets["t2"]
 
 
 def test_golden_file_reaches_the_bound() -> None:

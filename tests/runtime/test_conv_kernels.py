@@ -186,6 +186,21 @@ def test_bias_at_the_end_of_its_range(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("pads", [(0, 0, 0, 1), (0, 0, 2, 0), (1, 0, 0, 0), (0, 1, 0, 0)])
+def test_pointwise_with_padding_on_one_side(bits: int, pads: tuple[int, int, int, int]) -> None:
+    make = Maker(8, "c", bits)
+    check(make.model(make.conv(make.input(3, 4, 5), 3, pads=pads, relu=False)), 4, scalar=False)
+
+
+def test_left_shift_of_an_enormous_bias() -> None:
+    make = Maker(10, "c", 16)
+    model = make.model(make.conv(make.input(2, 2, 3), 4, relu=False, shift=-14, spread=0.0001))
+    name = model.nodes[0].inputs[2]
+    model.tensors[name] = replace(model.tensors[name], data=np.array([1 << 52, -(1 << 52), 1, -1], np.int64))
+    check(model, 5, scalar=False)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("target", ["c", "esp32p4"])
 def test_other_groupings(bits: int, target: str) -> None:
     make = Maker(4, target, bits)

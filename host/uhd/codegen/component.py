@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -187,4 +186,3 @@ def _replace(output: Path, contents: dict[str, bytes]) -> None:
             if old.exists():
                 old.replace(output)
             raise
-        shutil.rmtree(old, ignore_errors=True)
