@@ -77,7 +77,7 @@ def command(
     with open_detector(target, component, settings) as detector:
         for name, rgb in track(pictures, f"demo on {target}", quiet=as_json):
             rows = detector.detect(network_input_u8(rgb, size, manifest.resize_mode)).rows
-            picture = draw_boxes(rgb[..., ::-1], rows, manifest.class_names)
+            picture = draw_boxes(rgb[..., ::-1], rows, class_names=manifest.class_names)
             path = output / f"{name}.png"
             with atomic_path(path) as temporary:
                 cv2.imwrite(str(temporary), picture)
