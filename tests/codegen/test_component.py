@@ -135,7 +135,7 @@ def test_failure_leaves_the_old_component(component: Path, monkeypatch: pytest.M
         return original(self, data)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ConfigError, match="cannot write the component .No space left"):
         made_component(component, model, content)
     assert contents(component) == before
     assert list(component.parent.iterdir()) == [component]

@@ -47,7 +47,7 @@ def generate(model: EspdlModel, espdl_bytes: bytes, manifest: ModelManifest, out
 
     Raises:
         ModelError: an operator that the runtime lacks, or a manifest that does not fit the model.
-        ConfigError: ``output`` holds something that was not generated.
+        ConfigError: ``output`` holds something that was not generated, or cannot be written.
     """
     _check(model, espdl_bytes, manifest)
     program = lower(model)
@@ -60,7 +60,10 @@ def generate(model: EspdlModel, espdl_bytes: bytes, manifest: ModelManifest, out
         "weights.bin": program.data,
         "manifest.json": manifest.dumps().encode(),
     }
-    _replace(output, contents)
+    try:
+        _replace(output, contents)
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot write the component ({error.strerror})", hint="check the folder") from None
 
 
 def _check(model: EspdlModel, espdl_bytes: bytes, manifest: ModelManifest) -> None:
