@@ -189,4 +189,4 @@ def test_separate_quality_learns_the_iou() -> None:
     boxes = decode_boxes(maps["box"], torch.full((1, 2), 0.7), torch.ones(1, 2))
     number = int(candidate_logits(moved.float(), 1)[0, :, 0].argmax())
     iou = slow_iou(tuple(boxes[0, number].tolist()), (0.5, 0.5, 0.5, 0.5))
-    assert math.isclose(logistic(float(quality[moved])), iou, abs_tol=1e-3)
+    assert math.isclose(logistic(quality[moved].item()), iou, abs_tol=1e-3)

@@ -112,5 +112,5 @@ def assign(
     zeros = alignment.new_zeros(count)
     top_alignment = zeros.scatter_reduce(0, target, alignment, "amax")
     top_iou = zeros.scatter_reduce(0, target, overlap, "amax")
-    scaled = alignment / top_alignment[target].clamp(min=1e-12) * top_iou[target]
+    scaled = alignment / top_alignment[target].clamp(min=torch.finfo(alignment.dtype).tiny) * top_iou[target]
     return Assignment(picked // wide, picked % wide, target, scaled.clamp(0, 1))
