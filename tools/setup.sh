@@ -65,9 +65,9 @@ setup_python() {
     fi
     say "installing Python packages into $VENV (about 2 GB; torch is the largest)"
     # torch first and by its exact version: left to the resolver, an index may offer a build for other hardware
-    "$PYTHON" -m pip install -q --disable-pip-version-check "$(grep '^torch==' tools/constraints.txt)" ||
+    "$PYTHON" -m pip install -qq --disable-pip-version-check "$(grep '^torch==' tools/constraints.txt)" ||
         fail "pip could not install torch; check the network and pip's index settings"
-    "$PYTHON" -m pip install -q --disable-pip-version-check -c tools/constraints.txt -e '.[test]' ||
+    "$PYTHON" -m pip install -qq --disable-pip-version-check -c tools/constraints.txt -e '.[test]' ||
         fail "pip could not install the packages of pyproject.toml; the lines above say which"
     printf '%s\n' "$want" >"$stamp"
 }
