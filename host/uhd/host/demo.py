@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -98,7 +99,7 @@ def command(
     click.echo(f"all together: {sheet}")
 
 
-def _pictures(photos: Path | None) -> list[tuple[str, object]]:
+def _pictures(photos: Path | None) -> list[tuple[str, Any]]:
     """(name, RGB picture) of a folder, a file, or the samples. Names are unique."""
     from uhd.errors import DataError
     from uhd.host.samples import sample_photos, sample_scene
