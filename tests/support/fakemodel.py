@@ -140,8 +140,9 @@ constexpr uint16_t kSigmoid[] = {{{_numbers(np.rint(65535 * sigmoid(x)).astype(n
 {"".join(f"constexpr uint32_t kSize{i}[] = {{{_numbers(v)}}};{chr(10)}" for i, v in enumerate(sizes))}
 constexpr Table32 kSizes[] = {{{wh_names}}};
 constexpr TensorInfo kOutputs[] = {{{", ".join(tensors)}}};
-constexpr DecodeSpec kDecode = {{{self.anchors + (self.broken == "anchors")}, {classes}, {self.grid_h}, {self.grid_w}, {self.top_k},
-  {9 if self.broken == "index" else index["box"]}, {index["obj"]}, {index["quality"]}, {index["cls"]}, {self.score_threshold}, {self.nms_iou},
+constexpr DecodeSpec kDecode = {{{self.anchors + (self.broken == "anchors")}, {classes}, {self.grid_h},
+  {self.grid_w}, {self.top_k}, {9 if self.broken == "index" else index["box"]}, {index["obj"]}, {index["quality"]}, {index["cls"]},
+  {self.score_threshold}, {self.nms_iou},
   {{kSigmoid, {6 - shift if self.broken == "table" else shift}}}, kSizes, {factors}}};
 constexpr ModelInfo kInfo = {{"{self.name}", "R", "c", kEspdl, sizeof(kEspdl), kHash, {offset},
   {{"input", {self.height}, {self.width}, {self.channels}, {element}, {1 - self.bits}, 0}},
