@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from support.shared import ROOT
 from uhd import zoo
 from uhd.host.__main__ import main
 
@@ -81,6 +82,32 @@ def test_unknown_names(refuse: Run) -> None:
     assert "belongs to variant Z" in refuse("build-fw", "--variant", "R", "--target", "qemu", "--preset", "Z-speed")
 
 
+def test_wrong_usage_is_one_line_too(refuse: Run) -> None:
+    message = refuse("build-fw", "--target", "qemu")
+    assert "--variant" in message and "--help" in message
+    assert "--frobnicate" in refuse("demo", "--frobnicate")
+    assert "frobnicate" in refuse("frobnicate")
+
+
+def test_a_folder_that_cannot_be_written(refuse: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    message = refuse("demo", "--photos", photos, "--target", "twin", "--output", tmp_path / "taken")
+    assert "taken" in message
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """``| head -1`` ends the command without a traceback."""
+    shipped = zoo.shipped_espdl("R", "esp32s3", "speed")
+    assert shipped is not None
+    command = [sys.executable, "-m", "uhd.host", "espdl", "inspect", str(shipped.path)]
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert done.stdout is not None and done.stderr is not None
+    done.stdout.close()
+    assert done.stderr.read() == ""
+    done.wait()
+    done.stderr.close()
+
+
 def test_variant_without_shipped_weights(refuse: Run) -> None:
     message = refuse("build-fw", "--variant", "N", "--target", "qemu")
     assert "train" in message and "--checkpoint" in message
@@ -137,7 +164,8 @@ def test_espdl_run_wants_the_right_arrays(refuse: Run, tmp_path: Path) -> None:
     path = espdl_copy(tmp_path)
     np.savez(tmp_path / "in.npz", wrong=np.zeros((1, 64, 64, 2), np.int8))
     output = tmp_path / "out.npz"
-    assert "wrong" in refuse("espdl", "run", path, "--input", tmp_path / "in.npz", "--output", output)
+    message = refuse("espdl", "run", path, "--input", tmp_path / "in.npz", "--output", output)
+    assert "in.npz" in message and "input_yuv422 [1, 64, 64, 2] int8" in message
     assert not output.exists()
     assert "none.npz" in refuse("espdl", "run", path, "--input", tmp_path / "none.npz", "--output", output)
 
@@ -156,6 +184,7 @@ def test_qemu_missing(tmp_path: Path) -> None:
     """A machine without emulator: the message names the package."""
     (tmp_path / "bin").mkdir()
     environment = {"PATH": str(tmp_path / "bin"), "UHD_BUILD": str(tmp_path / "build"), "HOME": str(tmp_path)}
+    environment["PYTHONPATH"] = str(ROOT / "host")
     arguments = ["-m", "uhd.host", "build-fw", "--variant", "R", "--target", "qemu"]
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -141,7 +141,7 @@ constexpr uint16_t kSigmoid[] = {{{_numbers(np.rint(65535 * sigmoid(x)).astype(n
 constexpr Table32 kSizes[] = {{{wh_names}}};
 constexpr TensorInfo kOutputs[] = {{{", ".join(tensors)}}};
 constexpr DecodeSpec kDecode = {{{self.anchors + (self.broken == "anchors")}, {classes}, {self.grid_h},
-  {self.grid_w}, {self.top_k}, {9 if self.broken == "index" else index["box"]}, {index["obj"]}, 
+  {self.grid_w}, {self.top_k}, {9 if self.broken == "index" else index["box"]}, {index["obj"]},
   {index["quality"]}, {index["cls"]},
   {self.score_threshold}, {self.nms_iou},
   {{kSigmoid, {6 - shift if self.broken == "table" else shift}}}, kSizes, {factors}}};

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -163,18 +163,30 @@ class DeviceDetector:
         return Detection(result.rows, result.outputs)
 
 
+def check_engines(names: Sequence[str]) -> list[str]:
+    """The names without blanks. Raises ``ConfigError`` for an unknown one and for one given twice."""
+    known = [name.strip() for name in names]
+    for name in known:
+        if name not in ENGINES:
+            raise ConfigError(f"unknown engine {name!r}", hint=f"choose one of {', '.join(ENGINES)}")
+        if known.count(name) > 1:
+            raise ConfigError(f"engine {name} is given twice")
+    return known
+
+
 @contextlib.contextmanager
 def open_detector(
     engine: str, component: Component, settings: Settings, *, want_outputs: bool = False
 ) -> Iterator[Detector]:
     """A ready detector of that engine; an emulator is booted and ended again. ``ConfigError`` for an unknown engine."""
+    (engine,) = check_engines([engine])
     if engine == "onnx":
         yield OnnxDetector(component.onnx(), component.manifest, settings)
     elif engine == "oracle":
         yield OracleDetector(component, settings)
     elif engine == "twin":
         yield TwinDetector(component, settings)
-    elif engine == "qemu":
+    else:
         from uhd.device.client import DeviceClient
         from uhd.device.qemu import QemuDevice, build_elf
 
@@ -182,5 +194,3 @@ def open_detector(
             client = DeviceClient(device.port)
             client.hello(expect_hash=component.espdl_sha256)
             yield DeviceDetector(client, "qemu", settings, want_outputs=want_outputs)
-    else:
-        raise ConfigError(f"unknown engine {engine!r}", hint=f"choose one of {', '.join(ENGINES)}")

@@ -66,6 +66,7 @@ def command(
     from uhd.image.resize import network_input_u8
 
     pictures = _pictures(photos)
+    output.mkdir(parents=True, exist_ok=True)
     component = build.prepare_component(build.Request(variant.upper(), "qemu", preset, checkpoint))
     manifest = component.manifest
     settings = Settings(
@@ -73,7 +74,6 @@ def command(
         manifest.nms_iou if nms_iou is None else nms_iou,
     )
     size = (manifest.input_height, manifest.input_width)
-    output.mkdir(parents=True, exist_ok=True)
     drawn, found = [], []
     with open_detector(target, component, settings) as detector:
         for name, rgb in track(pictures, f"demo on {target}", quiet=as_json):

@@ -125,7 +125,7 @@ def _summary(report: Report) -> list[tuple[str, str]]:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def run_command(model: Path, source: Path, output: Path, engine: str, target: str | None, as_json: bool) -> None:
     """Run MODEL once on integers and write its outputs."""
-    from uhd.errors import ConfigError
+    from uhd.errors import ConfigError, DataError
     from uhd.espdl import oracle
     from uhd.espdl.inputs import coerce_inputs
     from uhd.espdl.npz import load_npz, save_npz
@@ -134,7 +134,10 @@ def run_command(model: Path, source: Path, output: Path, engine: str, target: st
     if output.resolve() in (source.resolve(), model.resolve()):
         raise ConfigError(f"{output}: this would replace what is read", hint="choose another --output")
     parsed = read_espdl(model, target)
-    inputs = coerce_inputs(parsed, load_npz(source))
+    try:
+        inputs = coerce_inputs(parsed, load_npz(source))
+    except DataError as error:
+        raise error if str(source) in str(error) else DataError(f"{source}: {error}") from None
     started = time.monotonic()
     if engine == "oracle":
         outputs = oracle.run(parsed, inputs)

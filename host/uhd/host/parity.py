@@ -46,19 +46,17 @@ def command(
     """
     from uhd.data.yolo import load_split
     from uhd.device import build
-    from uhd.device.detectors import EVERY_SCORE, Settings, open_detector
+    from uhd.device.detectors import EVERY_SCORE, Settings, check_engines, open_detector
     from uhd.device.parity import run_parity
 
+    names = check_engines(engines.split(","))
     samples = load_split(photos)
     if limit is not None and limit < len(samples):
         samples = [samples[i * len(samples) // limit] for i in range(limit)]
     component = build.prepare_component(build.Request(variant.upper(), target, preset, checkpoint, calibration))
     settings = Settings(EVERY_SCORE, component.manifest.nms_iou)
     with contextlib.ExitStack() as stack:
-        detectors = [
-            stack.enter_context(open_detector(name.strip(), component, settings, want_outputs=True))
-            for name in engines.split(",")
-        ]
+        detectors = [stack.enter_context(open_detector(name, component, settings, want_outputs=True)) for name in names]
         report = run_parity(
             samples, component.manifest, detectors, lambda items: track(list(items), "parity", quiet=as_json)
         )
