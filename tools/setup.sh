@@ -85,8 +85,7 @@ setup_system() {
 
 have_emulator() {
     command -v qemu-system-riscv32 >/dev/null && command -v riscv64-unknown-elf-g++ >/dev/null &&
-        [ -e /usr/lib/picolibc/riscv64-unknown-elf/picolibc.specs ] ||
-        [ -e "$(riscv64-unknown-elf-gcc -print-file-name=picolibc.specs 2>/dev/null)" ]
+        [ -e "$(riscv64-unknown-elf-gcc -print-file-name=picolibc.specs)" ]
 }
 
 setup_python
