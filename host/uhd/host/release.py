@@ -75,7 +75,7 @@ def command(
     name = f"ultratinyod_{letter.lower()}"
     onnx = build.float_onnx(checkpoint)
     accuracy = measure(OnnxDetector(onnx, manifest, settings), manifest)
-    others = [entry for entry in manifest.accuracy if entry.engine != accuracy.engine]
+    others = [entry for entry in manifest.accuracy if (entry.data, entry.engine) != (data_name, "onnx")]
     manifest = manifest.model_copy(update={"name": name, "variant": letter, "accuracy": [accuracy, *others]})
     manifest = save_checkpoint(folder / f"{name}.safetensors", model, manifest)
     onnx = build.float_onnx(folder / f"{name}.safetensors")
