@@ -7,7 +7,6 @@ flags, compiler, and the processor, since the twin is made for the one at hand. 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import platform
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uhd.device.programs import content_digest, run_program
 from uhd.errors import ToolMissingError, UhdError
 from uhd.files import atomic_path
 from uhd.paths import COMPONENTS, build_root
@@ -130,25 +130,31 @@ def build(
     folders = [*includes, RUNTIME / "include"]
     headers = [p for f in {*folders, *(s.parent for s in sources)} for p in f.rglob("*") if p.suffix in _HEADERS]
     flags = [*toolchain.flags, *(f"-D{name}" for name in defines)]
-    base = _digest([toolchain.key, *flags], [])
+    base = content_digest([toolchain.key, *flags], [])
     store = build_root() / "twin"
     objects = []
     for source in sources:
         # The runtime knows no model, so its objects serve all of them.
         seen = [p for p in headers if RUNTIME in p.parents] if RUNTIME in source.parents else [*headers, *data]
-        target = store / "objects" / f"{source.stem}-{_digest([base], [source, *seen])[:24]}.o"
+        target = store / "objects" / f"{source.stem}-{content_digest([base], [source, *seen])[:24]}.o"
         if not target.exists():
             language = _CXX if source.suffix == ".cpp" else ()
             reach = (f"-I{folder}" for folder in folders)
             with atomic_path(target) as temporary:
-                _run([toolchain.compiler, *flags, *language, *reach, "-c", str(source), "-o", str(temporary)])
+                run_program(
+                    [toolchain.compiler, *flags, *language, *reach, "-c", str(source), "-o", str(temporary)],
+                    f"compile {source.name}",
+                )
         objects.append(target)
-    key = _digest([base, *toolchain.link, *(o.name for o in objects)], [])[:24]
+    key = content_digest([base, *toolchain.link, *(o.name for o in objects)], [])[:24]
     name, dot, suffix = output.partition(".")
     result = store / f"{name}-{key}{dot}{suffix}"
     if not result.exists():
         with atomic_path(result) as temporary:
-            _run([toolchain.linker, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(temporary)])
+            run_program(
+                [toolchain.linker, *toolchain.flags, *toolchain.link, *map(str, objects), "-o", str(temporary)],
+                f"link {name}",
+            )
         result.chmod(0o755)
     return result
 
@@ -166,20 +172,3 @@ def compile_twin(component: Path) -> Path:
     sources = [*component_sources(component), *runtime_sources(), *twin_sources()]
     includes = [component, CORE / "include"]
     return build(host_toolchain(), sources, "uhd-twin.so", includes=includes, data=component_data(component))
-
-
-def _digest(words: Iterable[str], files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for word in words:
-        digest.update(word.encode() + b"\0")
-    for path in sorted(set(files)):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
-        telling = next((line for line in lines if "error" in line.lower()), lines[-1])
-        raise UhdError(f"cannot compile: {telling.strip()}", hint=f"the command was: {' '.join(command)}")

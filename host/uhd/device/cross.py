@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import shutil
-import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uhd.device.programs import content_digest, run_program
 from uhd.errors import ToolMissingError, UhdError
 from uhd.files import atomic_path
 from uhd.paths import COMPONENTS, FIRMWARE, build_root
@@ -75,10 +74,10 @@ def emulator_missing() -> str:
 def compiler_id() -> str:
     """Version of the compiler, once all of the toolchain is known to be there (``ToolMissingError`` otherwise)."""
     find_tool(COMPILER)
-    specs = _run([find_tool(LINKER), "-print-file-name=picolibc.specs"], "find picolibc").strip()
+    specs = run_program([find_tool(LINKER), "-print-file-name=picolibc.specs"], "find picolibc").strip()
     if not Path(specs).is_absolute():
         raise ToolMissingError("picolibc for RISC-V is not installed", hint=f"on Debian: {PACKAGES}")
-    return _run([COMPILER, "--version"], "ask the compiler for its version").splitlines()[0]
+    return run_program([COMPILER, "--version"], "ask the compiler for its version").splitlines()[0]
 
 
 def units(component: Path) -> tuple[Unit, ...]:
@@ -105,7 +104,7 @@ class _Job:
     @property
     def key(self) -> str:
         """Hash of all that the object depends on."""
-        return _digest([*self.base, self.unit.optimise, *self._language], [self.source, *self.inputs])
+        return content_digest([*self.base, self.unit.optimise, *self._language], [self.source, *self.inputs])
 
     @property
     def _language(self) -> tuple[str, ...]:
@@ -117,7 +116,9 @@ class _Job:
         if not target.exists():
             flags = [*self.base[1:], *self.includes, self.unit.optimise, *self._language]
             with atomic_path(target) as temporary:
-                _run([COMPILER, *flags, "-c", str(self.source), "-o", str(temporary)], f"compile {self.source.name}")
+                run_program(
+                    [COMPILER, *flags, "-c", str(self.source), "-o", str(temporary)], f"compile {self.source.name}"
+                )
         return target
 
 
@@ -139,29 +140,13 @@ def build_elf(component: Path, build: Path, *, extra_flags: Sequence[str] = ()) 
         for source in model.sources
     ]
     script = FIRMWARE / "emulator" / "link.ld"
-    elf = build / f"uhd-{_digest([*_LINK, *(job.key for job in jobs)], [script])[:16]}.elf"
+    elf = build / f"uhd-{content_digest([*_LINK, *(job.key for job in jobs)], [script])[:16]}.elf"
     if elf.exists():
         return elf
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(_Job.run, jobs))
     with atomic_path(elf) as temporary:
-        _run([LINKER, *_LINK, f"-T{script}", *map(str, objects), "-lm", "-o", str(temporary)], "link the firmware")
+        run_program(
+            [LINKER, *_LINK, f"-T{script}", *map(str, objects), "-lm", "-o", str(temporary)], "link the firmware"
+        )
     return elf
-
-
-def _digest(words: Iterable[str], files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for word in words:
-        digest.update(word.encode() + b"\0")
-    for path in sorted(set(files)):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _run(command: Sequence[str], what: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = done.stderr.splitlines() or [f"exit status {done.returncode}"]
-        telling = [line for line in lines if any(w in line for w in ("error:", "undefined", "ASSERT", "will not fit"))]
-        raise UhdError(f"cannot {what}: {(telling or lines)[0].strip()}", hint=f"the command was: {' '.join(command)}")
-    return done.stdout
