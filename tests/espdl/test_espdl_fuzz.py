@@ -85,7 +85,7 @@ def test_mutated_files(target: str, bits: int) -> None:
         slowest = max(slowest, time.thread_time() - started)
     assert outcomes["refused"] > 150
     assert outcomes["ran"] > 100
-    assert slowest < 0.2
+    assert slowest < 2.0  # a file of this size takes milliseconds; what hangs or explodes takes more
 
 
 def test_damage_in_the_structure_is_mostly_noticed() -> None:

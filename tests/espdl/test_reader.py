@@ -15,7 +15,9 @@ from support.espdl_reference import logical_filter, ppq_graph, ppq_raw
 from support.shared import shared_dir
 from support.tiny_espdl import make_espdl
 from uhd.errors import ModelError
+from uhd.espdl.deduce import FilterFacts, deduce_target
 from uhd.espdl.layout import LANES
+from uhd.espdl.model import Tensor
 from uhd.espdl.reader import read_espdl
 from uhd.espdl.shapes import is_depthwise
 from uhd.targets import TARGETS
@@ -36,6 +38,13 @@ def test_target_is_deduced_and_may_be_confirmed(target: str, bits: int) -> None:
 def test_unknown_target_is_refused() -> None:
     with pytest.raises(ModelError, match="unknown target 'esp8266'; choose one of c, esp32s3, esp32p4"):
         read_espdl(make_espdl("c"), "esp8266")
+
+
+def test_a_bias_that_is_no_integer_tells_nothing_of_the_target() -> None:
+    weight = Tensor("w", (2, 1, 1, 3), "int8", (-7,), np.ones((2, 1, 1, 3), np.int8))
+    bias = Tensor("b", (2,), "float32", (-7,), np.array([np.nan, 0], np.float32))
+    layout = next(name for name, lanes in LANES.items() if lanes == 1)
+    assert deduce_target([FilterFacts("/c/Conv", layout, weight, bias)], None) == "c"
 
 
 @pytest.mark.parametrize(("target", "bits"), KINDS)

@@ -55,6 +55,8 @@ def _check_node(node: Node, model: EspdlModel) -> None:
             f"node {node.name!r} computes int{node.bits} into {model.tensors[node.outputs[0]].dtype}",
             hint="quantize again, the convolution and its Relu with the same precision",
         )
+    if node.bits in (8, 16):
+        _check_integers(node, model)
     per_channel = node.inputs[1:3] if shapes.has_filter(node) else ()
     table = node.attributes.get("lut")
     for name in (*node.inputs, *node.outputs, table if isinstance(table, str) else ""):
@@ -66,6 +68,13 @@ def _check_node(node: Node, model: EspdlModel) -> None:
     actual = model.tensors[node.outputs[0]].shape
     if expected is not None and expected != actual:
         raise ModelError(f"node {node.name!r} ({node.op}) makes {expected} from {x.shape}, the file says {actual}")
+
+
+def _check_integers(node: Node, model: EspdlModel) -> None:
+    """What a node with an integer kernel reads must be integers; ReduceMean's axes and the like are int64."""
+    for name in node.inputs[: _REQUIRED.get(node.op, 1)]:
+        if model.tensors[name].dtype not in ("int8", "int16"):
+            raise ModelError(f"node {node.name!r} computes int{node.bits} from {model.tensors[name].dtype} {name!r}")
 
 
 def _expected(node: Node, x: Tensor, model: EspdlModel) -> tuple[int, ...] | None:

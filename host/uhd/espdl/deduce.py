@@ -29,8 +29,9 @@ def _candidates(fact: FilterFacts) -> set[str]:
         names = {n for n in names if TARGETS[n].per_channel_weights}
     elif channels > 1:
         names = {n for n in names if not TARGETS[n].per_channel_weights}
-    if fact.bias is not None and fact.bias.data is not None and fact.weight.dtype == "int8" and fact.bias.data.size:
-        low, high = int(fact.bias.data.min()), int(fact.bias.data.max())
+    bias = fact.bias.data if fact.bias is not None else None
+    if bias is not None and bias.size and bias.dtype.kind == "i" and fact.weight.dtype == "int8":
+        low, high = int(bias.min()), int(bias.max())
         bits = max(high, -low - 1, 0).bit_length() + 1
         names = {n for n in names if bits <= TARGETS[n].bias_bits_int8}
     return names

@@ -32,6 +32,7 @@ def _node_warnings(node: Node, model: EspdlModel) -> Iterator[str]:
     quant_type = node.attributes.get("quant_type", "F32")
     if node.op not in OPERATORS or node.bits == 32:
         yield f"{node.name}: {node.op} ({quant_type}) has no integer kernel here"
+        return
     if quant_type == "W8A16":
         yield f"{node.name}: quant_type W8A16 has no kernel in ESP-DL 3.3.9"
     if node.op == "Resize" and node.bits == 16:
