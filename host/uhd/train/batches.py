@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 
 from uhd.image.colour import luma_u8, yuv422_u8
 from uhd.image.resize import input_channels, network_values
-from uhd.train.assign import Targets
-from uhd.train.augment import apply_colours, crop_targets, draw_colours, draw_crops
+from uhd.train.augment.basic import apply_colours, crop_targets, draw_colours, draw_crops
 from uhd.train.config import TrainConfig
 from uhd.train.photos import Crops, PhotoStore, sample
+from uhd.train.targets import Targets
 
 
 @dataclass(frozen=True)

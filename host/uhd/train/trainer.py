@@ -25,7 +25,7 @@ from uhd.train.config import TrainConfig
 from uhd.train.dataset import fingerprint
 from uhd.train.ema import EMA
 from uhd.train.evaluate import detect_photos, map_of
-from uhd.train.loss import DetectionLoss
+from uhd.train.losses.ranked import DetectionLoss
 from uhd.train.optimizer import make_optimizer
 from uhd.train.photos import PhotoStore
 from uhd.train.schedule import learning_rate

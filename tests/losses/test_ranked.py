@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.slow_train import logistic, slow_assign, slow_ciou, slow_giou, slow_iou, slow_varifocal
-from uhd.train.assign import Targets
-from uhd.train.boxes import pair_ciou, pair_giou, pair_iou
 from uhd.train.config import TrainConfig
-from uhd.train.loss import DetectionLoss, candidate_logits, product_log_probability, range_excess, varifocal
+from uhd.train.losses.boxes import pair_ciou, pair_giou, pair_iou
+from uhd.train.losses.ranked import DetectionLoss, candidate_logits, product_log_probability, range_excess, varifocal
+from uhd.train.targets import Targets
 
 SIDE = st.floats(0.01, 1.5)
 PLACE = st.floats(-0.5, 1.5)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from uhd.train.assign import Targets
 from uhd.train.config import TrainConfig
 from uhd.train.photos import Crops, PhotoStore
+from uhd.train.targets import Targets
 
 #: Full-range luma of RGB (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)

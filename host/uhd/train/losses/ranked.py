@@ -15,9 +15,10 @@ from torch.nn import functional
 from uhd.detect.decode import decode_boxes, score_factors
 from uhd.manifest import ScoreMode
 from uhd.models.config import UltraTinyODConfig
-from uhd.train.assign import Assignment, Grid, Targets, assign
-from uhd.train.boxes import OVERLAPS, pair_iou
 from uhd.train.config import TrainConfig
+from uhd.train.losses.aligned import Assignment, Grid, assign
+from uhd.train.losses.boxes import OVERLAPS, pair_iou
+from uhd.train.targets import Targets
 
 
 def candidate_logits(part: Tensor, anchors: int) -> Tensor:

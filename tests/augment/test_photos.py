@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from uhd.errors import DataError
 from uhd.image.resize import INTEGER_MODES, network_input_u8, resize_image
-from uhd.train.augment import apply_colours, crop_targets, draw_colours, draw_crops
+from uhd.train.augment.basic import apply_colours, crop_targets, draw_colours, draw_crops
 from uhd.train.batches import network_input, plain_batch
 from uhd.train.config import TrainConfig
 from uhd.train.photos import GREY, Crops, PhotoStore, sample

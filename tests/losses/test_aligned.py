@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.slow_train import slow_assign
-from uhd.train.assign import Grid, Targets, assign, centre_candidates
+from uhd.train.losses.aligned import Grid, assign, centre_candidates
+from uhd.train.targets import Targets
 
 
 def random_case(seed: int, classes: int, images: int, objects: int) -> tuple[torch.Tensor, torch.Tensor, Targets, Grid]:
