@@ -8,13 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from support.photos import random_rgb, save_png
 from uhd.data import cache as cache_module
 from uhd.data.cache import PhotoCache, default_directory, shrink
+from uhd.data.problems import Problem
 from uhd.errors import ConfigError, DataError
+from uhd.image.files import read_rgb
 
 
 class Decoded:
@@ -221,3 +224,53 @@ def test_default_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def test_nothing_asked_for(tmp_path: Path) -> None:
     assert list(PhotoCache([], directory=tmp_path)) == []
+
+
+def test_broken_photos_are_left_out_told_and_remembered(photos: list[Path], tmp_path: Path) -> None:
+    photos[1].write_bytes(photos[1].read_bytes()[:40])
+    photos[3].write_bytes(b"")
+    missing = photos[0].with_name("missing.png")
+    for attempt in range(3):
+        problems: list[Problem] = []
+        decoded = Decoded()
+        asked = [*photos[:3], missing, *photos[3:]]
+        cache = PhotoCache(asked, directory=tmp_path / "cache", progress=decoded, problems=problems)
+        assert cache.images == [photos[0], photos[2], photos[4]]
+        assert [p.picture for p in problems] == [photos[1], missing, photos[3]]
+        assert "cut off" in problems[0].reason and "missing.png" in problems[1].reason and "empty" in problems[2].reason
+        for image, pixels in zip(cache.images, cache, strict=True):
+            assert np.array_equal(pixels, read_rgb(image))
+        if attempt:
+            assert len(decoded.calls) == 1  # only the missing one is tried again
+        for path in photos:
+            os.utime(path, ns=(10**18, 10**18))
+    with pytest.raises(DataError, match="cut off"):
+        PhotoCache(photos, directory=tmp_path / "cache")
+    save_png(photos[1], random_rgb(77, 9, 9))
+    assert len(PhotoCache(photos[:3], directory=tmp_path / "cache", problems=[])) == 3
+
+
+def test_no_stale_pixel_is_ever_served(photos: list[Path], tmp_path: Path) -> None:
+    """Pictures change in every way a file can, between openings; each opening shows what the files hold."""
+    rng = np.random.default_rng(5)
+    for round_ in range(25):
+        victim = photos[int(rng.integers(len(photos)))]
+        rgb = random_rgb(1000 + round_, 20, 31)
+        how = round_ % 4
+        if how == 0:
+            save_png(victim, rgb)
+        elif how == 1:  # another file moved into its place, with the times of the old one
+            stat = victim.stat()
+            other = save_png(tmp_path / "other.png", rgb)
+            os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            other.replace(victim)
+        elif how == 2:  # one byte of pixels in place: equal size, forged time
+            stat = victim.stat()
+            cv2.imwrite(str(victim), rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 0])
+            os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        else:
+            victim.unlink()
+            save_png(victim, rgb)
+        cache = PhotoCache(photos, directory=tmp_path / "cache")
+        for image, pixels in zip(photos, cache, strict=True):
+            assert np.array_equal(pixels, read_rgb(image)), f"stale pixels in round {round_}"

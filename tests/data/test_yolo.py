@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.photos import random_rgb, save_png
+from uhd.data.problems import Problem, refuse_if_mostly_broken
 from uhd.data.yolo import Sample, load_split, parse_label_line, read_labels, split_samples
 from uhd.errors import ConfigError, DataError
 
@@ -179,3 +180,19 @@ def test_split_parts_are_disjoint_and_repeatable(count: int, train: float, seed:
 def test_split_fractions(train: float, val: float) -> None:
     with pytest.raises(ConfigError, match="fractions"):
         split_samples(samples_named(["a", "b"]), train, val)
+
+
+def test_pictures_with_broken_labels_are_left_out_and_told(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png", "0 .5 .5 .1 .1\n")
+    photo(tmp_path / "b.png", "0 .5 .5 .1 .1\n0 nan .5 .1 .1\n")
+    photo(tmp_path / "c.png", None)
+    photo(tmp_path / "d.png")
+    problems: list[Problem] = []
+    assert [s.image.name for s in load_split(tmp_path, problems=problems)] == ["a.png", "d.png"]
+    assert [(p.picture.name, p.reason.split("; ")[0]) for p in problems] == [
+        ("b.png", f"{tmp_path}/b.txt:2: cx is not finite: nan"),
+        ("c.png", f"{tmp_path}/c.png: its label file c.txt is missing"),
+    ]
+    with pytest.raises(DataError, match="2 of 4 pictures cannot be used, first .*b.txt:2.*dataset check"):
+        refuse_if_mostly_broken(problems, 2, str(tmp_path))
+    refuse_if_mostly_broken(problems, 8, str(tmp_path))

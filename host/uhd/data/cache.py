@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from uhd.data.problems import Problem
 from uhd.errors import ConfigError, DataError
 from uhd.files import atomic_path, sha256_bytes, write_text
 from uhd.image.files import decode_rgb, read_file
@@ -31,7 +32,7 @@ from uhd.image.files import decode_rgb, read_file
 Progress = Callable[[int, int], None]
 """Called with (photos decoded, photos to decode)."""
 
-_FORMAT = 1
+_FORMAT = 2
 _RACY_NS = 2_000_000_000  # a file changed this shortly before it was looked at may change again with the same times
 _COPY_BYTES = 1 << 24
 
@@ -52,6 +53,8 @@ class Entry:
     width: int
     offset: int
     crc32: int
+    reason: str = ""
+    """Why it could not be decoded; then it has no pixels."""
 
     @property
     def length(self) -> int:
@@ -106,6 +109,21 @@ def _decode(path: Path, max_side: int | None) -> tuple[Entry, NDArray[np.uint8]]
     return entry, rgb
 
 
+def _decode_or_tell(path: Path, max_side: int | None) -> tuple[Entry | None, NDArray[np.uint8]]:
+    """As ``_decode``; for a broken photo an entry that says why, or ``None`` where there is no file to remember."""
+    nothing = np.empty((0, 0, 3), np.uint8)
+    try:
+        return _decode(path, max_side)
+    except DataError as error:
+        try:
+            stat, now, data = path.stat(), time.time_ns(), path.read_bytes()
+        except OSError:
+            return None, nothing
+        times = {"mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns, "checked_ns": now}
+        place = dict.fromkeys(("original_height", "original_width", "height", "width", "offset", "crc32"), 0)
+        return Entry(len(data), **times, sha256=sha256_bytes(data), **place, reason=str(error)), nothing
+
+
 class PhotoCache(Sequence[NDArray[np.uint8]]):
     """The decoded pictures of ``images``, in that order; ``cache[i]`` is a read-only RGB uint8 [H,W,3] view.
 
@@ -113,7 +131,8 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
     folders and ``max_side``. ``max_side`` shrinks what is stored. Opening looks at every photo: new and changed ones
     are decoded (``progress`` is told), entries of photos that are gone are dropped, a damaged cache is made anew.
     Raises ``DataError`` for a photo that cannot be read or decoded and for a cache folder that cannot be written;
-    what was there before stays intact.
+    what was there before stays intact. Given a list of ``problems``, photos that cannot be read are told there and
+    left out of the sequence and of ``images`` instead.
     """
 
     def __init__(
@@ -123,11 +142,13 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
         directory: Path | None = None,
         max_side: int | None = None,
         progress: Progress | None = None,
+        problems: list[Problem] | None = None,
     ) -> None:
         if max_side is not None and max_side < 1:
             raise ConfigError(f"max_side must be at least 1, not {max_side}")
         self._images = [Path(image).absolute() for image in images]
         self._max_side = max_side
+        self._problems = problems
         parents = sorted({str(image.parent) for image in self._images})
         key = hashlib.sha256(json.dumps([_FORMAT, max_side, parents]).encode()).hexdigest()[:16]
         self.folder = (directory or default_directory()) / "photos" / key
@@ -197,7 +218,7 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
         touched = False
         for image in dict.fromkeys(self._images):
             entry = known.get(str(image))
-            if entry is not None:
+            if entry is not None and (not entry.reason or self._problems is not None):
                 refreshed = _recheck(image, entry)
                 if refreshed is not None:
                     touched |= refreshed is not entry
@@ -212,7 +233,16 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
         elif touched:
             current = {**known, **current}
             _write_index(self.folder, self._pixel_file, current)
+        self._leave_out_broken(current)
         self._entries = [current[str(image)] for image in self._images]
+
+    def _leave_out_broken(self, current: dict[str, Entry]) -> None:
+        for image in dict.fromkeys(self._images):
+            entry = current.get(str(image))
+            if self._problems is not None and (entry is None or entry.reason):
+                reason = entry.reason if entry else f"{image}: cannot read the picture"
+                self._problems.append(Problem(image, reason))
+        self._images = [image for image in self._images if str(image) in current and not current[str(image)].reason]
 
     def _rewrite(self, keep: dict[str, Entry], stale: list[Path], progress: Progress | None) -> dict[str, Entry]:
         """Write a new pixel file: kept photos copied from the old one, the others decoded; then the new index."""
@@ -226,14 +256,15 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
             with atomic_path(self.folder / name) as temporary, temporary.open("wb") as out:
                 if keep:
                     with (self.folder / self._pixel_file).open("rb") as old:
-                        for name_kept, entry in keep.items():
-                            _copy(old, entry, out)
-                            entries[name_kept] = replace(entry, offset=offset)
-                            offset += entry.length
+                        for name_kept, kept in keep.items():
+                            _copy(old, kept, out)
+                            entries[name_kept] = replace(kept, offset=offset)
+                            offset += kept.length
                 for done, (path, entry, rgb) in enumerate(self._decode_all(stale), start=1):
-                    out.write(rgb.data)
-                    entries[str(path)] = replace(entry, offset=offset)
-                    offset += entry.length
+                    if entry is not None:
+                        out.write(rgb.data)
+                        entries[str(path)] = replace(entry, offset=offset)
+                        offset += entry.length
                     if progress is not None:
                         progress(done, len(stale))
             _write_index(self.folder, name, entries)
@@ -248,14 +279,15 @@ class PhotoCache(Sequence[NDArray[np.uint8]]):
         self._pixel_file = name
         return entries
 
-    def _decode_all(self, images: list[Path]) -> Iterator[tuple[Path, Entry, NDArray[np.uint8]]]:
+    def _decode_all(self, images: list[Path]) -> Iterator[tuple[Path, Entry | None, NDArray[np.uint8]]]:
         """Decode on a few threads (OpenCV releases the interpreter), in order, a bounded number ahead."""
+        decode = _decode if self._problems is None else _decode_or_tell
         threads = min(8, os.cpu_count() or 1)
         window = 8 * threads
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(images), window):
                 batch = images[start : start + window]
-                decoded = pool.map(lambda path: _decode(path, self._max_side), batch)
+                decoded = pool.map(lambda path: decode(path, self._max_side), batch)
                 for path, (entry, rgb) in zip(batch, decoded, strict=True):
                     yield path, entry, rgb
 
@@ -270,16 +302,16 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _recheck(image: Path, entry: Entry) -> Entry | None:
-    """``entry`` if the file is the same, an updated one if only its times changed, ``None`` if its content did."""
+    """``entry`` if the file is the same, an updated one if only its times changed, else ``None``."""
     try:
         stat = image.stat()
-    except OSError as error:
-        raise DataError(f"{image}: cannot read the picture ({error.strerror})") from None
-    if entry.matches(stat):
-        return entry
-    now = time.time_ns()
-    if stat.st_size != entry.bytes or sha256_bytes(read_file(image)) != entry.sha256:
-        return None
+        if entry.matches(stat):
+            return entry
+        now = time.time_ns()
+        if stat.st_size != entry.bytes or sha256_bytes(image.read_bytes()) != entry.sha256:
+            return None
+    except OSError:
+        return None  # decoding will say what is wrong
     return replace(entry, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns, checked_ns=now)
 
 

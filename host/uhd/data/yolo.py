@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uhd.data.problems import Problem
 from uhd.errors import ConfigError, DataError
 from uhd.image.files import is_image_name, list_images
 
@@ -139,29 +140,38 @@ def load_split(
     class_ids: Sequence[int] | None = (0,),
     *,
     unlabelled_as_negative: bool = False,
+    problems: list[Problem] | None = None,
 ) -> list[Sample]:
     """All samples of a folder or list file, pictures without objects included.
 
     A picture without objects has an empty label file; one without a label file is an error, unless
     ``unlabelled_as_negative``. Raises ``DataError`` naming file (and line) for anything missing or malformed, and
-    ``ConfigError`` for repeated ``class_ids``. Pictures are not opened.
+    ``ConfigError`` for repeated ``class_ids``. Given a list of ``problems``, a picture with such labels is left out
+    (without its other lines: what they do not name would be learnt as background) and the list tells. Pictures are
+    not opened.
     """
     if class_ids is not None and (len(set(class_ids)) != len(class_ids) or not class_ids):
         raise ConfigError(f"class ids must be different numbers, at least one: {list(class_ids)}")
     samples = []
     for image in find_images(Path(path), None if image_dir is None else Path(image_dir)):
-        labels = label_path(image)
-        if labels.exists():
-            boxes = read_labels(labels, class_ids)
-        elif unlabelled_as_negative:
-            boxes = np.empty((0, 5), dtype=np.float32)
-        else:
-            raise DataError(
-                f"{image}: its label file {labels.name} is missing",
-                hint="an empty file says: no objects in the picture",
-            )
-        samples.append(Sample(image, boxes))
+        try:
+            samples.append(Sample(image, _boxes_of(image, class_ids, unlabelled_as_negative)))
+        except DataError as error:
+            if problems is None:
+                raise
+            problems.append(Problem(image, str(error)))
     return samples
+
+
+def _boxes_of(image: Path, class_ids: Sequence[int] | None, unlabelled_as_negative: bool) -> NDArray[np.float32]:
+    labels = label_path(image)
+    if labels.exists():
+        return read_labels(labels, class_ids)
+    if unlabelled_as_negative:
+        return np.empty((0, 5), dtype=np.float32)
+    raise DataError(
+        f"{image}: its label file {labels.name} is missing", hint="an empty file says: no objects in the picture"
+    )
 
 
 def split_samples(

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "parity": "Compare float model, host twin and device on a folder of photos.",
     "demo": "Draw the boxes a model finds on photos.",
     "train": "Train a detector on a folder of labelled photos.",
+    "dataset": "Check, show or convert labelled photos.",
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",

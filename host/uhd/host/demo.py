@@ -57,12 +57,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Draw the boxes a model finds on photos."""
-    import cv2
 
     from uhd.device import build
     from uhd.device.detectors import EVERY_SCORE, Settings, open_detector
-    from uhd.files import atomic_path
     from uhd.image.draw import contact_sheet, draw_boxes
+    from uhd.image.files import write_picture
     from uhd.image.resize import network_input_u8
 
     pictures = _pictures(photos)
@@ -80,13 +79,11 @@ def command(
             rows = detector.detect(network_input_u8(rgb, size, manifest.resize_mode)).rows
             picture = draw_boxes(rgb[..., ::-1], rows, class_names=manifest.class_names)
             path = output / f"{name}.png"
-            with atomic_path(path) as temporary:
-                cv2.imwrite(str(temporary), picture)
+            write_picture(path, picture)
             drawn.append(picture)
             found.append({"picture": str(path), "boxes": rows.tolist()})
     sheet = output / "contact_sheet.png"
-    with atomic_path(sheet) as temporary:
-        cv2.imwrite(str(temporary), contact_sheet(drawn))
+    write_picture(sheet, contact_sheet(drawn))
     if as_json:
         emit_json({"target": target, "model": manifest.name, "pictures": found, "contact_sheet": str(sheet)})
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -91,6 +91,24 @@ def _plain_track(items: Sequence[T], title: str) -> Iterator[T]:
             click.echo(f"{title}: {index}/{len(items)}, {remaining:.0f} s left", err=True)
         yield item
     click.echo(f"{title}: {len(items)} in {time.monotonic() - started:.1f} s", err=True)
+
+
+def counter(what: str, quiet: bool = False) -> Callable[[int, int], None]:
+    """A function of (done, total) that tells it on stderr: one changing line on a terminal, else a line every 10 s."""
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if quiet:
+            return
+        if sys.stderr.isatty():
+            if done == total or done % 50 == 0:
+                click.echo(f"\r{done}/{total} {what}", err=True, nl=done == total)
+        elif done == total or time.monotonic() - last >= 10:
+            last = time.monotonic()
+            click.echo(f"{done}/{total} {what}", err=True)
+
+    return tell
 
 
 def human_bytes(count: int) -> str:

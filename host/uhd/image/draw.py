@@ -86,6 +86,19 @@ def draw_boxes(
     return canvas
 
 
+def draw_labels(bgr: Picture, labels: NDArray[Any], *, min_side: int = MIN_SIDE) -> Picture:
+    """A new picture with labelled objects outlined in the colour of their class; enlarged as by ``draw_boxes``.
+
+    ``labels``: [n,5] rows class, cx, cy, w, h, normalised to the picture.
+    """
+    canvas = enlarge(bgr, min_side)
+    thickness = max(1, round(max(canvas.shape[:2]) / 192))
+    for row in np.asarray(labels, dtype=np.float64).reshape(-1, 5):
+        x0, y0, x1, y1 = _corners(row[1:], canvas.shape)
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), PALETTE[int(row[0]) % len(PALETTE)], thickness)
+    return canvas
+
+
 def contact_sheet(
     pictures: Sequence[Picture], *, columns: int = 4, cell: int = 256, gap: int = 4, background: Colour = (32, 32, 32)
 ) -> Picture:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uhd.errors import DataError
+from uhd.errors import ConfigError, DataError
+from uhd.files import atomic_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Lower-case file name endings that folders of photos are searched for."""
@@ -75,3 +76,16 @@ def decode_rgb(data: bytes, source: str) -> NDArray[np.uint8]:
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a picture file as RGB uint8 [H,W,3]; see ``decode_rgb``. Raises ``DataError`` naming the file."""
     return decode_rgb(read_file(path), str(path))
+
+
+def write_picture(path: Path, bgr: NDArray[np.uint8]) -> None:
+    """Write a BGR picture in the format of its name's ending, whole or not at all; folders are made.
+
+    Raises ``ConfigError`` for an ending that is no picture's.
+    """
+    if not is_image_name(path):
+        raise ConfigError(f"{path}: no picture format", hint=f"end the name in {' '.join(IMAGE_SUFFIXES)}")
+    _, data = cv2.imencode(path.suffix.lower(), bgr)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.tobytes())

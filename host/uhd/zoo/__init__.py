@@ -34,7 +34,8 @@ def checkpoint_path(variant: str) -> Path:
         have = ", ".join(shipped_variants()) or "none"
         raise ModelError(
             f"no weights of variant {variant} are shipped (shipped: {have})",
-            hint="train it with `python -m uhd.host train` and pass --checkpoint",
+            hint=f"train it: python -m uhd.host train --variant {variant} --images photos/train --val photos/val --output "
+            f"runs/{variant.lower()}, then pass --checkpoint runs/{variant.lower()}/best.safetensors",
         )
     return path
 
