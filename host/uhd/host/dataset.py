@@ -89,14 +89,17 @@ def check(
 
 
 def _print_report(title: str, report: Report) -> None:
+    from uhd.data.check import ERRORS
+
     shown: Counter[str] = Counter()
     for finding in sorted(report.findings, key=lambda f: not f.is_error):
         shown[finding.kind] += 1
-        if shown[finding.kind] <= 20:
+        if shown[finding.kind] <= (20 if finding.kind in ERRORS else 3):
             click.echo(f"{'error' if finding.is_error else 'note '}  {finding}")
     for kind, count in shown.items():
-        if count > 20:
-            click.echo(f"       … {count - 20} more of the kind: {kind} (--json lists all)")
+        limit = 20 if kind in ERRORS else 3
+        if count > limit:
+            click.echo(f"       … {count - limit} more of the kind: {kind} (--json lists all)")
     rows: list[tuple[str, object]] = [
         ("pictures", f"{report.pictures:,}"),
         ("usable", f"{len(report.usable):,}"),
@@ -106,7 +109,7 @@ def _print_report(title: str, report: Report) -> None:
     total = sum(report.sides.values())
     order = sorted(report.sides, key=lambda name: int(name.split()[-1]) if "under" in name else 10**6)
     rows += [(f"  {name} pixels", f"{report.sides[name]:,} ({report.sides[name] / total:.0%})") for name in order]
-    rows += [(f"{kind}s", f"{count:,}") for kind, count in sorted(shown.items())]
+    rows += [(f"found: {kind}", f"{count:,}") for kind, count in sorted(shown.items())]
     print_table(title, rows)
 
 

@@ -32,10 +32,11 @@ def checkpoint_path(variant: str) -> Path:
     path = ZOO / f"ultratinyod_{variant.lower()}.safetensors"
     if not path.exists():
         have = ", ".join(shipped_variants()) or "none"
+        run = f"runs/{variant.lower()}"
         raise ModelError(
             f"no weights of variant {variant} are shipped (shipped: {have})",
-            hint=f"train it: python -m uhd.host train --variant {variant} --images photos/train --val photos/val --output "
-            f"runs/{variant.lower()}, then pass --checkpoint runs/{variant.lower()}/best.safetensors",
+            hint=f"train it: python -m uhd.host train --variant {variant} --images photos/train --val photos/val "
+            f"--output {run}, then pass --checkpoint {run}/best.safetensors",
         )
     return path
 
