@@ -67,7 +67,6 @@ def test_mistakes_are_one_line_and_leave_nothing(folders: tuple[Path, Path, Path
     output = tmp_path / "run"
     assert "lr" in fails(folders, output, "--lr", "-1")
     assert "resize_mode" in fails(folders, output, "--resize-mode", "sideways")
-    assert "by index" in fails(folders, output, "--resize-mode", "torch_bilinear")
     assert "unknown variant 'Q'" in fails(folders, output, "--variant", "Q")
     assert "unknown device" in fails(folders, output, "--device", "toaster")
     assert "no training state" in fails(folders, output, "--resume")

@@ -28,7 +28,10 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """One flag for each field of ``TrainConfig``."""
     from uhd.train.config import TrainConfig
 
+    own = {"images", "val", "image_dir", "output", "resume", "ckpt", "device", "threads", "cache_dir"}
     for name, field in reversed(TrainConfig.model_fields.items()):
+        if name in own:
+            continue
         flag = name.replace("_", "-")
         text = f"{field.description}  [default: {field.default}]"
         if field.annotation is bool:
