@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from uhd.data.cache import PhotoCache
+from uhd.data.problems import Problem, refuse_if_mostly_broken
 from uhd.data.yolo import Sample, load_split
 from uhd.train.photos import PhotoStore
 
@@ -18,13 +19,19 @@ def open_photos(
     image_dir: Path | None = None,
     cache_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    problems: list[Problem] | None = None,
 ) -> tuple[PhotoStore, list[Sample]]:
     """Load the photos of a folder or list file, decoded once and cached on disk, negatives included.
 
-    Raises ``DataError`` naming the file for anything missing or broken.
+    Raises ``DataError`` naming the file for anything missing or broken. Given a list of ``problems``, broken pictures
+    and pictures with broken labels are told there and left out, unless they are more than a fifth.
     """
-    samples = load_split(path, image_dir, class_ids)
-    cache = PhotoCache([sample.image for sample in samples], directory=cache_dir, progress=progress)
+    samples = load_split(path, image_dir, class_ids, problems=problems)
+    cache = PhotoCache([sample.image for sample in samples], directory=cache_dir, progress=progress, problems=problems)
+    if problems:
+        readable = set(cache.images)
+        samples = [sample for sample in samples if sample.image.absolute() in readable]
+        refuse_if_mostly_broken(problems, len(samples), str(path))
     return PhotoStore.build(zip(cache, (sample.boxes for sample in samples), strict=True)), samples
 
 
