@@ -166,7 +166,7 @@ def _quantization(config: TrainConfig) -> Iterator[str]:
     if config.qat and any(bits and bits >= 2 for bits in (config.w_bits, config.a_bits)):
         yield "qat: w_bits and a_bits round too; give one or the other"
     if not config.qat:
-        for name in _changed(config, ("qat_preset", "qat_int16_op_pattern")):
+        for name in _changed(config, ("qat_preset", "qat_int16_op_pattern", "qat_bits")):
             yield f"{name}: has no effect without qat; add qat or leave it out"
 
 

@@ -32,6 +32,7 @@ class Data(Group):
     val_list: str | None = path("list file of validation photos (with train_list)")
     train_split: float = _part(0.8, "part of image_dir to train on")
     val_split: float = _part(0.2, "part of image_dir to evaluate on")
+    strict_data: bool = switch("stop at the first broken photo or label (else: leave it out and tell)")
     unlabelled_as_negative: bool = switch("a photo without a label file shows no object (else: an error)")
     classes: Numbers = option("0", "comma-separated class ids of the label files to detect")
     multi_label_mode: Literal["none", "single", "separate"] = option(

@@ -96,6 +96,15 @@ def variant_settings(letter: str) -> dict[str, Any]:
     return {"resize_mode": _MODES[variants_config(letter).in_channels], **model_settings(variants_config(letter))}
 
 
+def letter_of(settings: Mapping[str, Any]) -> str | None:
+    """The published variant with these settings of the architecture, whatever its anchors; ``None``: it is none."""
+    for letter in VARIANTS:
+        own = variant_settings(letter)
+        if all(settings.get(name) == own[name] for name in own if name not in ("resize_mode", "num_anchors")):
+            return letter
+    return None
+
+
 def model_settings(config: Any) -> dict[str, Any]:
     """The settings that make an ``UltraTinyODConfig``; its anchors are only counted."""
     settings = {name: getattr(config, field) for field, name in ULTRATINYOD.items()}

@@ -30,7 +30,7 @@ GROUPS: tuple[type[Group], ...] = (
 PLACES: frozenset[str] = frozenset(Run.model_fields) | {
     "images", "val", "image_dir", "train_list", "val_list", "cache_dir", "num_workers",
     "auto_anchors_plot", "auto_anchors_plot_path", "coco_eval", "coco_per_class", "val_only", "val_count",
-    "heatmap_mode", "conf_thresh",
+    "heatmap_mode", "conf_thresh", "strict_data",
 } - {"max_steps"}  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Quantization(Group):
     qat_target: Literal["esp32s3", "esp32p4", "c"] = option("esp32s3", "chip whose roundings are trained with")
     qat_preset: str | None = option(None, "published list of int16 operators, such as R-precision")
     qat_int16_op_pattern: Texts = option((), "operators in int16, by name; may be repeated")
+    qat_bits: Literal[8, 16] = option(8, "bits of every operator that ESP-DL can run so")
     qat_disable_observer_epoch: int = count(2, "epoch from which ranges are kept, from 1; 0: never", 0)
     qat_freeze_bn_epoch: int = count(3, "epoch from which normalisation is kept, from 1; 0: never", 0)
     qat_backend: Literal["fbgemm", "qnnpack"] = option("fbgemm", "accepted, without effect: the grid is the chip's")
