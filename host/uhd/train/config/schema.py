@@ -27,11 +27,11 @@ GROUPS: tuple[type[Group], ...] = (
 
 #: Settings that say where a run reads and writes, on what, and what it prints. They do not decide its result: a run
 #: may be moved, and resumed with others.
-PLACES: frozenset[str] = frozenset(Run.model_fields) | {
-    "images", "val", "image_dir", "train_list", "val_list", "cache_dir", "num_workers",
+PLACES: frozenset[str] = (frozenset(Run.model_fields) - {"max_steps"}) | {
+    "images", "val", "image_dir", "train_list", "val_list", "cache_dir", "num_workers", "strict_data",
     "auto_anchors_plot", "auto_anchors_plot_path", "coco_eval", "coco_per_class", "val_only", "val_count",
-    "heatmap_mode", "conf_thresh", "strict_data",
-} - {"max_steps"}  # fmt: skip
+    "heatmap_mode", "conf_thresh",
+}  # fmt: skip
 
 
 class TrainConfig(
