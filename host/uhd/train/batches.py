@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from uhd.image.colour import luma_u8, yuv422_u8
-from uhd.image.resize import input_channels, network_values
-from uhd.train.augment.basic import apply_colours, crop_targets, draw_colours, draw_crops
+from uhd.errors import ConfigError
+from uhd.image.colour import LUMA, PAIR_U, PAIR_V, STUDIO_LUMA
+from uhd.image.resize import input_channels, network_values, normalise_mode
+from uhd.train.augment.config import AugmentConfig
+from uhd.train.augment.pictures import Pictures
+from uhd.train.augment.pipeline import Pipeline, for_evaluation
 from uhd.train.config import TrainConfig
-from uhd.train.photos import Crops, PhotoStore, sample
+from uhd.train.photos import PhotoStore
 from uhd.train.targets import Targets
 
 
@@ -24,69 +27,115 @@ class Batch:
     targets: Targets
 
 
-def network_input(rgb: Tensor, resize_mode: str) -> Tensor:
-    """RGB uint8 [B,h,w,3] already at the network's size -> float32 [B,C,h,w] in 0..1, channels last in memory.
+@dataclass(frozen=True)
+class EvaluationBatch(Batch):
+    """``sizes`` [B,2] int64: height and width of what each image shows, in pixels of its photo."""
 
-    The values are those of ``uhd.image.resize.resize_image`` in an integer mode.
+    sizes: Tensor
+
+
+def network_images(pictures: Pictures, resize_mode: str) -> Tensor:
+    """Pictures at the network's size -> float32 [B,C,h,w] in 0..1, channels last in memory.
+
+    In an integer mode the pictures are rounded to bytes and become the values of ``uhd.image.resize.resize_image``.
+    Raises ``ConfigError`` for yuv422 with an odd width.
     """
-    channels = input_channels(resize_mode)
-    byte = yuv422_u8(rgb) if channels == 2 else luma_u8(rgb)[..., None] if channels == 1 else rgb
-    if resize_mode.endswith(("_bin", "_tri")):
-        values = torch.from_numpy(network_values(resize_mode)).to(rgb.device)[byte.long()]
+    mode = normalise_mode(resize_mode)
+    count, _, height, width = pictures.planes.shape
+    channels = input_channels(mode)
+    out = torch.empty((count, height, width, channels), device=pictures.planes.device)
+    if "linear" in mode:
+        out.copy_((pictures.planes / pictures.white).clamp_(0, 1).permute(0, 2, 3, 1))
+        return out.permute(0, 3, 1, 2)
+    byte = pictures.planes.round().clamp_(0, 255)
+    if channels == 3:
+        torch.div(byte.permute(0, 2, 3, 1), 255, out=out)
+    elif channels == 2:
+        _packed(byte, pictures.single, out)
     else:
-        values = byte.float() / 255
-    return values.permute(0, 3, 1, 2)
+        luma = _weigh(byte, LUMA, 0)
+        if mode.endswith(("_bin", "_tri")):
+            out[..., 0] = torch.from_numpy(network_values(mode)).to(out.device)[luma.long()]
+        else:
+            torch.div(luma, 255, out=out[..., 0])
+    return out.permute(0, 3, 1, 2)
+
+
+def _weigh(planes: Tensor, weights: tuple[int, int, int], offset: int, pairs: int = 1) -> Tensor:
+    """Weighted sum of channels in 2**-14, rounded half up: ``uhd.image.colour`` in whole float32 numbers below 2**24.
+
+    ``pairs`` multiplies the weights.
+    """
+    total = planes[:, 0] * float(pairs * weights[0])
+    total.add_(planes[:, 1], alpha=pairs * weights[1]).add_(planes[:, 2], alpha=pairs * weights[2])
+    return total.add_((offset << 14) + (1 << 13)).mul_(2.0**-14).floor_()
+
+
+def _packed(byte: Tensor, single: Tensor, out: Tensor) -> None:
+    """Studio-range luma and, in turns, U and V of pixel pairs, over 255, into ``out`` [B,h,w,2].
+
+    A camera samples chroma at one place of the scene; two neighbouring pixels of the small picture lie far apart in
+    the large one. Where ``single`` [B] is set, U is that of the even pixel and V that of the odd one.
+    """
+    if byte.shape[3] % 2:
+        raise ConfigError(f"yuv422 needs an even picture width, not {byte.shape[3]}")
+    torch.div(_weigh(byte, STUDIO_LUMA, 16), 255, out=out[..., 0])
+    even, odd = byte[..., 0::2], byte[..., 1::2]
+    pair = even + odd
+    torch.div(_weigh(pair, PAIR_U, 128), 255, out=out[:, :, 0::2, 1])
+    torch.div(_weigh(pair, PAIR_V, 128), 255, out=out[:, :, 1::2, 1])
+    rows = torch.nonzero(single)[:, 0].to(out.device)
+    if len(rows):
+        out[rows, :, 0::2, 1] = _weigh(even[rows], PAIR_U, 128, pairs=2) / 255
+        out[rows, :, 1::2, 1] = _weigh(odd[rows], PAIR_V, 128, pairs=2) / 255
+
+
+def network_input(rgb: Tensor, resize_mode: str) -> Tensor:
+    """RGB uint8 [B,h,w,3] already at the network's size -> float32 [B,C,h,w] in 0..1, channels last in memory."""
+    white = 1.0 if "linear" in normalise_mode(resize_mode) else 255.0
+    planes = rgb.permute(0, 3, 1, 2).float() / (255 / white)
+    return network_images(Pictures(planes, white, torch.zeros(len(rgb), dtype=torch.bool)), resize_mode)
 
 
 def single_chroma_input(rgb: Tensor) -> Tensor:
-    """The yuv422 input with the chroma of one pixel instead of the mean of a pair, as a camera's frame gives it.
-
-    A camera samples chroma at one place of the scene; two neighbouring pixels of the small picture lie far apart in
-    the large one. U comes from the even pixel, V from the odd one.
-    """
-    even, odd = rgb[:, :, 0::2], rgb[:, :, 1::2]
-    plain = network_input(rgb, "opencv_inter_nearest_yuv422")
-    from_even = yuv422_u8(torch.stack([even, even], 3).flatten(2, 3))
-    from_odd = yuv422_u8(torch.stack([odd, odd], 3).flatten(2, 3))
-    chroma = plain[:, 1]
-    chroma[:, :, 0::2] = from_even[:, :, 0::2, 1].float() / 255
-    chroma[:, :, 1::2] = from_odd[:, :, 1::2, 1].float() / 255
-    return plain
+    """The yuv422 input of RGB uint8 [B,h,w,3] with the chroma of one pixel instead of the mean of a pair."""
+    pictures = Pictures(rgb.permute(0, 3, 1, 2).float(), 255.0, torch.ones(len(rgb), dtype=torch.bool))
+    return network_images(pictures, "opencv_inter_nearest_yuv422")
 
 
 class BatchMaker:
-    """Makes training batches. Holds no state between calls: the same (epoch, step) gives the same batch."""
+    """Makes training batches. Holds no state between calls: the same (epoch, step) gives the same batch, in any thread.
 
-    def __init__(self, store: PhotoStore, config: TrainConfig) -> None:
+    All chance in a batch is a function of (seed, epoch, step) and of each photo's place in it.
+    """
+
+    def __init__(self, store: PhotoStore, config: TrainConfig, augment: AugmentConfig | None = None) -> None:
+        """``augment`` takes the place of the configuration's own; ``ConfigError`` if that cannot be read."""
         self.store = store
         self.config = config
-        self.mild = config.mild()
+        self.augment = AugmentConfig.of(config) if augment is None else augment
+        self._pipeline = Pipeline(self.augment, config.input_size, config.resize_mode)
+        self._mild = Pipeline(self.augment.mild(), config.input_size, config.resize_mode)
         self.steps = max(1, len(store) // config.batch_size)
 
     def order(self, epoch: int) -> Tensor:
         """All photos in the random order of an epoch; the incomplete last batch is left out."""
         return torch.randperm(len(self.store), generator=self._generator(epoch, 0))
 
-    def batch(self, order: Tensor, epoch: int, step: int) -> Batch:
-        """Batch ``step`` (from 0) of ``epoch`` (from 0), whose ``order`` is given."""
-        config = self.config if epoch < self.config.epochs - self.config.mild_epochs else self.mild
-        generator = self._generator(epoch, step + 1)
-        photos = order[step * config.batch_size : (step + 1) * config.batch_size]
-        crops = draw_crops(generator, self.store.sizes[photos], config)
-        matrix, offset = draw_colours(generator, len(photos), config)
-        rgb = sample(self.store, photos, crops, (config.img_size, config.img_size), config.resize_mode)
-        rgb = apply_colours(rgb, matrix, offset)
-        targets = crop_targets(self.store, photos, crops, config.min_visible)
-        return Batch(self._input(rgb), targets.to(rgb.device))
+    def batch(self, order: Tensor, epoch: int, step: int, rows: slice | None = None) -> Batch:
+        """Batch ``step`` (from 0) of ``epoch`` (from 0), whose ``order`` is given; or only ``rows`` of it.
 
-    def _input(self, rgb: Tensor) -> Tensor:
-        mode = self.config.resize_mode
-        images = network_input(rgb, mode)
-        if mode.endswith("yuv422"):
-            few = round(len(rgb) * self.config.single_chroma)  # the order is random, so the first are as good as any
-            if few:
-                images[:few] = single_chroma_input(rgb[:few])
-        return images
+        Rows are exactly those of the whole batch, and cost what they would cost alone.
+        """
+        config = self.config
+        pipeline = self._pipeline if epoch < config.epochs - config.mild_epochs else self._mild
+        photos = order[step * config.batch_size : (step + 1) * config.batch_size]
+        numbers = pipeline.draw(self._generator(epoch, step + 1), len(photos))
+        if rows is not None:
+            photos, numbers = photos[rows], [part[rows] for part in numbers]
+        canvas, pictures = pipeline(self.store, photos, numbers)
+        images = network_images(pictures, config.resize_mode)
+        return Batch(images, canvas.targets().to(images.device))
 
     def _generator(self, epoch: int, stream: int) -> Generator:
         # torch's generator keeps 32 bits of a seed, so the three numbers are hashed to that many
@@ -94,7 +143,27 @@ class BatchMaker:
         return Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
-def plain_batch(store: PhotoStore, photos: Tensor, resize_mode: str, side: int) -> Tensor:
-    """Whole photos as the device sees them: float32 [B,C,side,side]."""
-    crops = Crops.whole(store.sizes[photos])
-    return network_input(sample(store, photos, crops, (side, side), resize_mode), resize_mode)
+def evaluation_batch(
+    store: PhotoStore, photos: Tensor, resize_mode: str, size: tuple[int, int], augment: AugmentConfig, seed: int = 0
+) -> EvaluationBatch:
+    """Validation photos [B] through ``augment`` at ``size`` (height, width), each always changed in the same way.
+
+    What a photo becomes depends on ``seed``, its number in the store and its pixels, never on its boxes or its batch.
+    """
+    pipeline = Pipeline(for_evaluation(augment), size, resize_mode)
+    canvas, pictures = pipeline(store, photos, pipeline.draw_for(seed, photos))
+    images = network_images(pictures, resize_mode)
+    shown = canvas.shown.round().long().clamp(min=1)
+    return EvaluationBatch(images, canvas.targets().to(images.device), shown)
+
+
+def plain_batch(
+    store: PhotoStore, photos: Tensor, resize_mode: str, side: int | tuple[int, int],
+    augment: AugmentConfig | None = None, seed: int = 0,
+) -> Tensor:  # fmt: skip
+    """Whole photos as the device sees them: float32 [B,C,h,w]; ``side`` is one number, or (height, width).
+
+    With ``augment`` they are those of ``evaluation_batch``.
+    """
+    size = (side, side) if isinstance(side, int) else side
+    return evaluation_batch(store, photos, resize_mode, size, augment or AugmentConfig(), seed).images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uhd.errors import DataError
-from uhd.image.resize import opencv_nearest_index, torch_nearest_index
 
 #: Value of the margin that a crop beyond the photo's edge shows.
 GREY = 114
@@ -77,46 +75,23 @@ class PhotoStore:
         return torch.cat([self.labels[rows, None].float(), self.boxes[rows]], 1).numpy()
 
 
-@dataclass(frozen=True)
-class Crops:
-    """Windows of photos in whole pixels, [B] int64 each; they may reach beyond the photo. ``flip`` [B] bool."""
-
-    x: Tensor
-    y: Tensor
-    width: Tensor
-    height: Tensor
-    flip: Tensor
-
-    @classmethod
-    def whole(cls, sizes: Tensor) -> Crops:
-        """The photos as they are, ``sizes`` [B,2] (height, width)."""
-        zero = torch.zeros(len(sizes), dtype=torch.int64)
-        return cls(zero, zero, sizes[:, 1], sizes[:, 0], torch.zeros(len(sizes), dtype=torch.bool))
+_SMALL = 1 << 30
+"""A store with fewer pixels is indexed in 32 bits, with room for a sum of two that stays negative."""
 
 
-@lru_cache(maxsize=1 << 14)
-def _source_row(length: int, out: int, mode: str) -> Tensor:
-    index = torch_nearest_index if mode == "torch_nearest" else opencv_nearest_index
-    return torch.from_numpy(index(length, out))
+def pixels_at(store: PhotoStore, line: Tensor, line_seen: Tensor, column: Tensor, column_seen: Tensor) -> Tensor:
+    """Pixels where lines and columns cross: RGB planes [n,3,h,w] float32, 0..255, on the pixels' device.
 
-
-def source_index(lengths: Tensor, out: int, mode: str) -> Tensor:
-    """Source pixel of every output pixel, for windows of ``lengths`` [B] pixels: [B,out] int64."""
-    return torch.stack([_source_row(length, out, mode) for length in lengths.tolist()])
-
-
-def sample(store: PhotoStore, photos: Tensor, crops: Crops, size: tuple[int, int], mode: str) -> Tensor:
-    """Cut the windows out and reduce them to ``size`` (height, width): RGB uint8 [B,h,w,3] on the pixels' device.
-
-    Equal to cropping, mirroring and then sampling as ``uhd.image.resize`` does in ``mode`` (an integer mode); outside
-    the photo it is grey.
+    ``line`` [n,h]: row in ``pixels`` of each line's first pixel; ``column`` [n,w]; both int64. What is not seen
+    (``line_seen`` [n,h], ``column_seen`` [n,w] bool) is grey.
     """
-    height, width = size
-    column = source_index(crops.width, width, mode)
-    column = crops.x[:, None] + torch.where(crops.flip[:, None], crops.width[:, None] - 1 - column, column)
-    row = crops.y[:, None] + source_index(crops.height, height, mode)
-    tall, wide = store.sizes[photos, :1], store.sizes[photos, 1:]
-    inside = ((row >= 0) & (row < tall))[:, :, None] & ((column >= 0) & (column < wide))[:, None, :]
-    index = (store.start[photos, None] + row * wide)[:, :, None] + column[:, None, :]
-    index = torch.where(inside, index, 0).to(store.pixels.device, non_blocking=True)
-    return store.pixels.index_select(0, index.flatten()).reshape(*index.shape, 3)
+    small = len(store.pixels) < _SMALL
+    kind, far = (torch.int32, -_SMALL) if small else (torch.int64, -(1 << 60))
+    device = store.pixels.device
+    down = torch.where(line_seen, line, far).to(kind).to(device, non_blocking=True)
+    across = torch.where(column_seen, column, far).to(kind).to(device, non_blocking=True)
+    index = (down[:, :, None] + across[:, None, :]).clamp_(min=0)  # row 0 is the grey of margins
+    count, height, width = index.shape
+    found = store.pixels.index_select(0, index.flatten()).view(count, height * width, 3)
+    planes = torch.empty((count, 3, height * width), device=device)
+    return planes.copy_(found.permute(0, 2, 1)).view(count, 3, height, width)
