@@ -77,7 +77,7 @@ class ModelManifest(Strict):
     format_version: Literal[1] = 1
     name: str
     variant: str | None = None
-    architecture: Literal["ultratinyod"] = "ultratinyod"
+    architecture: Literal["ultratinyod", "cnn", "transformer"] = "ultratinyod"
     options: dict[str, Any] = Field(default={}, description="fields of the architecture's configuration class")
     class_names: list[str] = ["person"]
     input_height: int = 64
@@ -99,7 +99,7 @@ class ModelManifest(Strict):
 
     @property
     def stride(self) -> int:
-        """Pixels of the input per cell of the output map."""
+        """Pixels of the input per cell of an UltraTinyOD's output map."""
         return int(self.options.get("out_stride", 8))
 
     def dumps(self) -> str:

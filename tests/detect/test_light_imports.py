@@ -15,6 +15,7 @@ MODULES = [
     "data.synthetic",
     "data.anchors",
     "detect.decode",
+    "detect.heads",
     "detect.nms",
     "detect.coco",
 ]

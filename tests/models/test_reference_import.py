@@ -146,7 +146,9 @@ class Payload:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (lambda s: {"model": s, "arch": "cnn"}, "holds architecture 'cnn'"),
+        (lambda s: {"model": s, "arch": "cnn"}, "says architecture 'cnn'"),
+        (lambda s: {"model": s, "arch": "transformer"}, "not the weights of a transformer"),
+        (lambda s: {"model": s, "arch": "resnet"}, "holds architecture 'resnet'"),
         (lambda s: {"model": {k.replace("back", "a"): v for k, v in s.items()}}, "not the weights of an UltraTinyOD"),
         (lambda s: {"model": {**s, "head.box_out.weight_fake_quant.scale": torch.ones(1)}}, "quantization-aware"),
         (lambda s: {k: v for k, v in s.items() if k != "head.obj_out.bias"}, "1 missing"),

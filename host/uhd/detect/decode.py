@@ -110,7 +110,8 @@ def _like(values: Array, reference: Array) -> Array:
     return np.asarray(values, dtype=reference.dtype)
 
 
-def _floating(array: Array) -> Array:
+def floating(array: Array) -> Array:
+    """``array`` as floating point: integers become float32, floating-point values stay as they are."""
     if is_torch(array):
         return array if array.is_floating_point() else array.float()
     array = np.asarray(array)
@@ -122,7 +123,7 @@ def decode_boxes(box: Array, anchors: Array, wh_scale: Array) -> Array:
 
     ``anchors`` and ``wh_scale`` are [A,2] (w, h). Raises ``ModelError`` when their number does not fit.
     """
-    box = _floating(box)
+    box = floating(box)
     batch, channels, height, width = box.shape
     anchors, wh_scale = _like(anchors, box), _like(wh_scale, box)
     count = len(anchors)
@@ -157,7 +158,7 @@ def decode_scores(
     names = score_factors(score_mode, frozenset(maps), reference=reference)
     scores: Array = None
     for name in names:
-        logits = _floating(maps[name])
+        logits = floating(maps[name])
         batch, channels, height, width = logits.shape
         depth = channels // anchor_count
         if depth < 1 or channels != anchor_count * depth or (depth > 1 and name != "cls"):

@@ -78,9 +78,9 @@ def float_onnx(checkpoint: Path) -> Path:
     path = build_root() / "onnx" / f"{checkpoint.stem}-{sha256_file(checkpoint)[:16]}.onnx"
     if not path.exists():
         from uhd.export.onnx_export import export_onnx
-        from uhd.models.checkpoint import load_checkpoint
+        from uhd.models.checkpoint import load_ultratinyod
 
-        model, manifest = load_checkpoint(checkpoint)
+        model, manifest = load_ultratinyod(checkpoint)
         path.parent.mkdir(parents=True, exist_ok=True)
         export_onnx(model, manifest, path, flavour="parts")
     return path
@@ -106,13 +106,13 @@ def select_espdl(request: Request, note: Note = lambda text: None) -> tuple[Path
 
 
 def _quantize(request: Request, checkpoint: Path, preset: str, note: Note) -> tuple[Path, ModelManifest, Path]:
-    from uhd.models.checkpoint import load_checkpoint
+    from uhd.models.checkpoint import load_ultratinyod
     from uhd.quantize import adapter, calibration
     from uhd.quantize.presets import resolve_preset
 
     if not checkpoint.exists():
         raise DataError(f"{checkpoint}: no such checkpoint", hint="pass a .safetensors written by `uhd.host train`")
-    _, manifest = load_checkpoint(checkpoint)
+    _, manifest = load_ultratinyod(checkpoint)
     if manifest.variant and manifest.variant.upper() != request.variant.upper():
         raise ConfigError(f"{checkpoint}: holds variant {manifest.variant}, but --variant is {request.variant}")
     if request.calibration is not None:

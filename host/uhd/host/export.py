@@ -42,11 +42,11 @@ def command(
     """Write CHECKPOINT (.safetensors, or a published .pt) as ONNX."""
     from uhd.errors import ConfigError
     from uhd.export.onnx_export import FLAVOURS, export_onnx
-    from uhd.models.checkpoint import load_checkpoint
+    from uhd.models.checkpoint import load_ultratinyod
 
     if output.resolve() == checkpoint.resolve():
         raise ConfigError(f"{output}: this would replace the checkpoint", hint="choose another --output")
-    model, manifest = load_checkpoint(checkpoint)
+    model, manifest = load_ultratinyod(checkpoint)
     chosen = next(known for known in FLAVOURS if known == flavour)
     result = export_onnx(model, manifest, output, chosen, opset=opset, top_k=topk, verify=verify)
     summary = {

@@ -142,9 +142,9 @@ def _float_model(
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ConfigError(f"{path}: neither an .onnx file nor a checkpoint (.safetensors, .pt)")
     from uhd.export.onnx_export import export_onnx
-    from uhd.models.checkpoint import load_checkpoint
+    from uhd.models.checkpoint import load_ultratinyod
 
-    network, manifest = load_checkpoint(path)
+    network, manifest = load_ultratinyod(path)
     onnx = folder / f"{path.stem}.onnx"
     export_onnx(network, manifest, onnx, flavour="parts")
     return onnx, manifest

@@ -46,7 +46,7 @@ def command(
     from uhd.device.detectors import EVERY_SCORE, OnnxDetector, Settings, TwinDetector
     from uhd.device.parity import run_parity
     from uhd.manifest import Accuracy, ModelManifest
-    from uhd.models.checkpoint import load_checkpoint, save_checkpoint
+    from uhd.models.checkpoint import load_ultratinyod, save_checkpoint
     from uhd.paths import ZOO, build_root
     from uhd.quantize.adapter import quantize_onnx
     from uhd.quantize.calibration import from_photos
@@ -70,7 +70,7 @@ def command(
         )
 
     steps.start(f"float    {checkpoint}")
-    model, manifest = load_checkpoint(checkpoint)
+    model, manifest = load_ultratinyod(checkpoint)
     settings = Settings(EVERY_SCORE, manifest.nms_iou)
     name = f"ultratinyod_{letter.lower()}"
     onnx = build.float_onnx(checkpoint)

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from uhd.errors import ConfigError, UhdError
 from uhd.manifest import ScoreMode
+from uhd.models.base import (
+    Activation,
+    Anchor,
+    Anchors,
+    Arch,
+    HeadKind,
+    ModelOptions,
+    alias,
+    check_anchors,
+    validate_options,
+)
 
 Region = Literal["backbone", "head", "both", "none"]
-Anchor = tuple[float, float]
 
 #: Anchors (w, h as fractions of the input) used when nothing else is said.
 DEFAULT_ANCHORS: tuple[Anchor, ...] = ((8 / 64, 16 / 64), (12 / 64, 28 / 64), (20 / 64, 40 / 64))
 
-_SPPF_ALIASES = {"conv1x1": "conv", "1x1": "conv"}
-_ACTIVATION_ALIASES = {"swish": "silu"}
+_SPPF_ALIASES: dict[str, str | None] = {"conv1x1": "conv", "1x1": "conv"}
 _CLASSLESS_MODE: dict[ScoreMode, ScoreMode] = {
     "obj_quality_cls": "obj_quality", "obj_quality": "obj_quality", "quality_cls": "quality", "quality": "quality",
     "obj_cls": "obj", "obj": "obj", "cls": "obj",
 }  # fmt: skip
-
-
-def _alias(table: Mapping[str, str]) -> BeforeValidator:
-    return BeforeValidator(lambda value: table.get(value, value) if isinstance(value, str) else value)
-
-
-#: JSON has no tuples.
-_AS_TUPLE = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,22 @@ class Bits:
     activation: int = 0
 
 
-class UltraTinyODConfig(BaseModel):
+class UltraTinyODConfig(ModelOptions):
     """Architecture of one UltraTinyOD. Unknown keys and wrong types are errors; instances are immutable.
 
     ``width`` w is the stem's channel count; the backbone ends with 4w channels at ``out_stride``.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     width: int = Field(default=64, ge=1, description="channels of the stem")
-    in_channels: int = Field(default=3, ge=1, description="3: RGB, 2: packed YUV 4:2:2, 1: luma")
-    num_classes: int = Field(default=1, ge=1)
     disable_cls: bool = Field(default=False, description="no class and attribute branches")
     attr_classes: int = Field(default=0, ge=0, description="classes of the separate attribute head")
     out_stride: Literal[4, 8, 16] = 8
-    anchors: Annotated[tuple[Annotated[Anchor, _AS_TUPLE], ...], _AS_TUPLE] = Field(
-        default=DEFAULT_ANCHORS, min_length=1
-    )
-    activation: Annotated[Literal["silu", "relu"], _alias(_ACTIVATION_ALIASES)] = "silu"
+    anchors: Anchors = Field(default=DEFAULT_ANCHORS, min_length=1)
+    activation: Activation = "silu"
     conv: Literal["dw", "std"] = Field(default="dw", description="depthwise-separable or dense 3x3 blocks")
     batchnorm: bool = True
     residual: bool = Field(default=False, description="skips around block3 and block4")
-    sppf_scale: Annotated[Literal["none", "bn", "conv"], _alias(_SPPF_ALIASES)] = "none"
+    sppf_scale: Annotated[Literal["none", "bn", "conv"], alias(_SPPF_ALIASES)] = "none"
     improved_head: bool = Field(default=False, description="context residual, quality branch, learnt wh_scale")
     iou_aware_head: bool = Field(default=False, description="two-block towers, quality branch")
     head_ese: bool = Field(default=False, description="effective squeeze-and-excitation on the shared trunk")
@@ -88,13 +82,19 @@ class UltraTinyODConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> UltraTinyODConfig:
-        for w, h in self.anchors:
-            if not (math.isfinite(w) and math.isfinite(h) and w > 0 and h > 0):
-                raise ValueError(f"anchor ({w}, {h}) is not a positive size")
+        check_anchors(self.anchors)
         overlap = _regions(self.lowbit_quant_target or self.quant_target) & _regions(self.highbit_quant_target)
         if overlap:
             raise ValueError(f"low-bit and high-bit quantization both name {' and '.join(sorted(overlap))}")
         return self
+
+    @property
+    def arch(self) -> Arch:
+        return "ultratinyod"
+
+    @property
+    def head(self) -> HeadKind:
+        return "anchor"
 
     @property
     def anchor_count(self) -> int:
@@ -181,20 +181,11 @@ class UltraTinyODConfig(BaseModel):
         """The same architecture with other anchors."""
         return self.model_validate({**self.model_dump(), "anchors": [list(pair) for pair in anchors]})
 
-    def options(self) -> dict[str, Any]:
-        """The fields as plain JSON values, for ``ModelManifest.options``; ``parse_config`` reads them back."""
-        return self.model_dump(mode="json")
-
 
 def _regions(target: Region) -> frozenset[str]:
     return frozenset(("backbone", "head") if target == "both" else () if target == "none" else (target,))
 
 
 def parse_config(options: Mapping[str, Any], source: str, error: type[UhdError] = ConfigError) -> UltraTinyODConfig:
-    """Build a configuration from plain values. Raises ``error`` (one line, names ``source`` and the key)."""
-    try:
-        return UltraTinyODConfig.model_validate(dict(options))
-    except ValidationError as failure:
-        first = failure.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise error(f"{source}: {f'option {where}: ' if where else ''}{first['msg']}") from None
+    """An UltraTinyOD's configuration from plain values; see ``validate_options``."""
+    return validate_options(UltraTinyODConfig, options, source, error)

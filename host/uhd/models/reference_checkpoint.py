@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,61 @@ from torch import Tensor
 
 from uhd.errors import ModelError
 from uhd.manifest import ModelManifest, ResizeMode
+from uhd.models.architectures import CONFIGS, ModelConfig
+from uhd.models.build import model_of
+from uhd.models.config import UltraTinyODConfig
+from uhd.models.detector import Detector
 from uhd.models.families import variants_config
 from uhd.models.reference import infer_config, parse_size
-from uhd.models.ultratinyod import UltraTinyOD
+from uhd.models.reference_cnn import arch_of, infer_cnn, infer_transformer
+from uhd.models.transformer_config import TransformerConfig
 from uhd.models.weights import complete_manifest, first_line, load_weights
 from uhd.variants import VARIANTS
 
 _DEFAULT_MODES: dict[int, ResizeMode] = {1: "opencv_inter_nearest_y", 2: "opencv_inter_nearest_yuv422"}
 
 
-def import_reference(path: Path) -> tuple[UltraTinyOD, ModelManifest]:
-    """Read a published ``.pt``: its averaged weights where it asks for them, its settings as a manifest.
+@dataclass(frozen=True)
+class Stored:
+    """What a published file holds: weights, settings, and whether the weights are the averaged ones."""
 
-    Only tensors and plain values are unpickled. Raises ``ModelError`` (one line) if the file is damaged or of another
-    architecture.
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+    averaged: bool
+
+
+def read_reference(path: Path) -> Stored:
+    """Read a published ``.pt``: the averaged weights where it asks for them, and its settings.
+
+    Only tensors and plain values are unpickled. Raises ``ModelError`` (one line) if the file is damaged or holds
+    anything else.
     """
-    source = str(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: holds more than weights and settings, not loaded ({first_line(error)})") from None
     except Exception as error:  # A damaged archive raises almost anything.
         raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from None
-    state, settings, averaged = _choose_weights(stored, source)
-    anchors = _anchors(state, settings, source)
-    config = infer_config({key: tuple(value.shape) for key, value in state.items()}, settings, anchors, source)
-    model = UltraTinyOD(config)
-    state.setdefault("head.anchors", model.anchors.clone())
-    load_weights(model, state, source)
+    return _choose_weights(stored, str(path))
+
+
+def import_reference(path: Path, *, heads: int | None = None) -> tuple[Detector, ModelManifest]:
+    """A published ``.pt`` as a model in evaluation mode and a manifest.
+
+    ``heads``: attention heads of a transformer, which the file does not tell (None: 4, and the manifest's training
+    section says that it was assumed). Raises ``ModelError`` (one line) as ``read_reference`` does, and for weights
+    that belong to no known architecture.
+    """
+    source = str(path)
+    stored = read_reference(path)
+    settings = stored.settings
+    model = _model(stored, source, heads)
+    config = model.config
     height, width = parse_size(settings.get("img_size") or "64x64", source)
     mode = str(settings.get("resize_mode") or _DEFAULT_MODES.get(config.in_channels, "opencv_inter_nearest"))
+    training = {"imported_from": path.name, "averaged_weights": stored.averaged, "epoch": settings.get("epoch")}
+    if isinstance(config, TransformerConfig) and heads is None:
+        training["assumed"] = f"{config.heads} attention heads"
     try:
         manifest = ModelManifest(
             name=path.stem,
@@ -50,32 +76,53 @@ def import_reference(path: Path) -> tuple[UltraTinyOD, ModelManifest]:
             input_height=height,
             input_width=width,
             resize_mode=mode.lower().replace("-", "_"),  # type: ignore[arg-type]
-            training={"imported_from": path.name, "averaged_weights": averaged, "epoch": settings.get("epoch")},
+            training=training,
         )
     except ValueError:
         raise ModelError(f"{path}: unknown resize mode {mode!r}") from None
     return model.eval(), complete_manifest(model, manifest, source)
 
 
-def _choose_weights(stored: Any, source: str) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """Weights, settings, and whether the weights are the averaged ones."""
+def _model(stored: Stored, source: str, heads: int | None) -> Detector:
+    """The model that the weights belong to, with them loaded."""
+    state, settings = dict(stored.weights), stored.settings
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    arch = settings.get("arch") or arch_of(shapes)
+    config: ModelConfig
+    if arch == "transformer":
+        config = infer_transformer(shapes, settings, source, heads)
+    elif arch == "cnn":
+        if not {"head.weight", "head_hm.weight"} & shapes.keys():
+            raise ModelError(f"{source}: says architecture 'cnn', but holds the weights of none (no head.weight)")
+        needed = "head.weight" in shapes
+        config = infer_cnn(shapes, settings, _anchors(state, settings, "anchors", source) if needed else [], source)
+    elif arch == "ultratinyod":
+        config = infer_config(shapes, settings, _anchors(state, settings, "head.anchors", source), source)
+    else:
+        raise ModelError(f"{source}: holds architecture {arch!r}", hint=f"this reads {', '.join(CONFIGS)}")
+    model = model_of(config)
+    for key in ("anchors", "head.anchors"):
+        if key in model.state_dict():
+            state.setdefault(key, model.anchors.clone())
+    load_weights(model, state, source)
+    return model
+
+
+def _choose_weights(stored: Any, source: str) -> Stored:
     if not isinstance(stored, dict):
         raise ModelError(f"{source}: not a checkpoint (holds a {type(stored).__name__})")
     settings = {key: value for key, value in stored.items() if isinstance(key, str) and not isinstance(value, Tensor)}
-    arch = settings.get("arch")
-    if arch not in (None, "ultratinyod"):
-        raise ModelError(f"{source}: holds architecture {arch!r}", hint="this reads 'ultratinyod' only")
     averaged = "model" in stored and stored.get("ema") is not None and bool(stored.get("use_ema", True))
     weights = stored["ema"] if averaged else stored.get("model", stored.get("state_dict", stored))
     if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ModelError(f"{source}: holds no weights where a checkpoint has them")
     if any("fake_quant" in key or "activation_post_process" in key for key in weights):
         raise ModelError(f"{source}: a quantization-aware checkpoint", hint="import the float one it was made from")
-    return dict(weights), settings, averaged
+    return Stored(dict(weights), settings, averaged)
 
 
-def _anchors(state: Mapping[str, Tensor], settings: Mapping[str, Any], source: str) -> list[list[float]]:
-    anchors = state["head.anchors"].tolist() if "head.anchors" in state else settings.get("anchors")
+def _anchors(state: Mapping[str, Tensor], settings: Mapping[str, Any], key: str, source: str) -> list[list[float]]:
+    anchors = state[key].tolist() if key in state else settings.get("anchors")
     try:
         pairs = [[float(w), float(h)] for w, h in anchors or ()]
     except (TypeError, ValueError):
@@ -85,9 +132,11 @@ def _anchors(state: Mapping[str, Tensor], settings: Mapping[str, Any], source: s
     return pairs
 
 
-def _variant(model: UltraTinyOD) -> str | None:
+def _variant(model: Detector) -> str | None:
     """The letter of the published variant with this architecture, whatever its anchors."""
     own = model.config
+    if not isinstance(own, UltraTinyODConfig):
+        return None
     return next((x for x in VARIANTS if variants_config(x, anchors=own.anchors) == own), None)
 
 

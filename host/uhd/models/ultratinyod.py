@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from uhd.models.backbone import Backbone
 from uhd.models.config import UltraTinyODConfig
+from uhd.models.detector import Detector
 from uhd.models.head import Head, init_conv
 
 __all__ = ["UltraTinyOD", "UltraTinyODConfig"]
 
 
-class UltraTinyOD(nn.Module):
+class UltraTinyOD(Detector):
     """Backbone and head. Input [B, in_channels, H, W] float 0..1; H and W need not be multiples of the stride."""
 
     def __init__(self, config: UltraTinyODConfig) -> None:
@@ -45,6 +46,10 @@ class UltraTinyOD(nn.Module):
     def set_anchors(self, anchors: Tensor) -> None:
         """See ``Head.set_anchors``."""
         self.head.set_anchors(anchors)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The backbone's output [B, 4w, H/stride, W/stride]."""
+        return self.backbone(x)
 
     def maps(self, x: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """The head's output maps by name (None: all); see ``Head.maps``. ``config.maps_for`` lists a score mode's."""
