@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.architectures import small
+from support.architectures import SMALL, small
 from uhd.models import CnnConfig, build_model
 from uhd.models.cnn import Cnn
 from uhd.models.head import PRIOR_LOGIT
@@ -185,6 +185,20 @@ def test_layout_and_half_precision(name: str) -> None:
         for key, value in half.items():
             assert torch.allclose(plain[key], value.float(), atol=0.1), key
             assert key not in ("hm", "boxes") or value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_maps_and_features_of_one_pass(name: str) -> None:
+    model = small(name)
+    x = torch.rand(2, model.config.in_channels, 32, 24)
+    chosen = [model.config.map_names[-1]]
+    with torch.no_grad():
+        maps, features = model.maps_and_features(x, chosen)
+        assert list(maps) == chosen
+        assert torch.equal(maps[chosen[0]], model.maps(x)[chosen[0]])
+        assert torch.equal(features, model.features(x))
+    stride = model.config.out_stride
+    assert features.shape[2:] == (-(-32 // stride), -(-24 // stride))
 
 
 @pytest.mark.parametrize("name", ["cnn", "anchor", "resnet", "detr", "fpn"])

@@ -1,4 +1,4 @@
-"""Configurations of all architectures: strictness, aliases, derived numbers, and the flags that fill them."""
+"""Configurations of all architectures: strictness, aliases, derived numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from support.architectures import SMALL
 from uhd.errors import ConfigError, ModelError
-from uhd.models import CnnConfig, TransformerConfig, UltraTinyODConfig, build_model, options_from_flags, parse_options
+from uhd.models import CnnConfig, UltraTinyODConfig, build_model, parse_options
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -115,25 +115,6 @@ def test_score_modes(options: dict[str, Any], mode: str, needed: tuple[str, ...]
     config = CnnConfig(**options)
     assert config.resolved_score_mode == mode
     assert config.maps_for() == needed
-
-
-def test_flags_become_options() -> None:
-    flags = {
-        "arch": "x", "cnn_width": 8, "activation": "relu", "use_batchnorm": False, "output_stride": None, "heads": 2,
-        "utod_residual": True, "use_skip": True, "backbone": None, "lr": 0.1, "anchors": "", "layers": 2,
-        "in_channels": 2, "use_fpn": True, "utod_conv": "std",
-    }  # fmt: skip
-    utod = parse_options("ultratinyod", options_from_flags("ultratinyod", flags), "flags")
-    assert isinstance(utod, UltraTinyODConfig)
-    assert (utod.width, utod.batchnorm, utod.residual, utod.conv, utod.out_stride) == (8, False, True, "std", 8)
-    cnn = parse_options("cnn", options_from_flags("cnn", flags), "flags")
-    assert isinstance(cnn, CnnConfig)
-    assert (cnn.cnn_width, cnn.use_skip, cnn.use_batchnorm, cnn.output_stride) == (8, True, False, 16)
-    detr = parse_options("transformer", options_from_flags("transformer", flags), "flags")
-    assert isinstance(detr, TransformerConfig)
-    assert (detr.heads, detr.layers, detr.use_fpn, detr.in_channels) == (2, 2, True, 2)
-    with pytest.raises(ConfigError, match="unknown architecture"):
-        options_from_flags("yolo", flags)
 
 
 def test_options_need_no_torch() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from uhd.models.architectures import ModelConfig, options_from_flags, parse_options
+from uhd.models.architectures import ModelConfig, parse_options
 from uhd.models.cnn_config import CnnConfig
 from uhd.models.config import UltraTinyODConfig
 from uhd.models.families import FAMILIES, family_config, variants_config
@@ -22,7 +22,6 @@ __all__ = [
     "UltraTinyODConfig",
     "build_model",
     "family_config",
-    "options_from_flags",
     "parse_options",
     "variants_config",
 ]

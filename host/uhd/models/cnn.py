@@ -115,6 +115,10 @@ class Cnn(Detector):
     def maps(self, x: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         return self.head_maps(self.features(x), names)
 
+    def maps_and_features(self, x: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        features = self.features(x)
+        return self.head_maps(features, names), features
+
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
         """The anchor head's raw map [B, A*(5+classes), h, w], per anchor tx,ty,tw,th,obj,classes; or all maps."""
         features = self.features(x)

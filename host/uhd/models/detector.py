@@ -45,6 +45,10 @@ class Detector(nn.Module, ABC):
     def maps(self, x: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
         """The output maps by name (None: all), in ``config.map_names`` order. Raises ``KeyError`` for unknown names."""
 
+    @abstractmethod
+    def maps_and_features(self, x: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """``maps`` and ``features`` of one forward pass."""
+
 
 def check_names(names: Collection[str] | None, known: tuple[str, ...]) -> frozenset[str]:
     """``names``, or all ``known`` ones for None. Raises ``KeyError`` for a map that the head does not have."""

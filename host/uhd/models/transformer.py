@@ -73,12 +73,17 @@ class Transformer(Detector):
 
     def features(self, x: Tensor) -> Tensor:
         """The encoder's output as a map [B, d_model, H/s, W/s]: s = 2, with the pyramid its coarsest level, s = 8."""
-        memory, (height, width) = self._encode(x)
-        return memory[:, -height * width :].transpose(1, 2).reshape(len(x), -1, height, width)
+        return _last_map(*self._encode(x))
 
     def maps(self, x: Tensor, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        return self._decode(self._encode(x)[0], names)
+
+    def maps_and_features(self, x: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        memory, size = self._encode(x)
+        return self._decode(memory, names), _last_map(memory, size)
+
+    def _decode(self, memory: Tensor, names: Collection[str] | None) -> dict[str, Tensor]:
         wanted = check_names(names, self._config.map_names)
-        memory, _ = self._encode(x)
         queries = self.query_embed.weight.to(memory.dtype).expand(len(memory), -1, -1)
         found = self.decoder(queries, memory)
         maps: dict[str, Tensor] = {}
@@ -95,6 +100,12 @@ class Transformer(Detector):
 
 def _tokens(feature_map: Tensor) -> Tensor:
     return feature_map.flatten(2).transpose(1, 2)
+
+
+def _last_map(memory: Tensor, size: torch.Size) -> Tensor:
+    """The last tokens of [B,N,d] as the map [B,d,height,width] that they came from."""
+    height, width = size
+    return memory[:, -height * width :].transpose(1, 2).reshape(len(memory), -1, height, width)
 
 
 def position_encoding(height: int, width: int, like: Tensor) -> Tensor:

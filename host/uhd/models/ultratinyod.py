@@ -55,6 +55,10 @@ class UltraTinyOD(Detector):
         """The head's output maps by name (None: all); see ``Head.maps``. ``config.maps_for`` lists a score mode's."""
         return self.head.maps(self.backbone(x), names)
 
+    def maps_and_features(self, x: Tensor, names: Collection[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        features = self.backbone(x)
+        return self.head.maps(features, names), features
+
     def forward(self, x: Tensor) -> Tensor:
         """Raw map [B, A*(5+q+classes), H', W'], per anchor tx,ty,tw,th,obj,(quality),classes. No attributes."""
         return self.head(self.backbone(x))
