@@ -32,6 +32,7 @@ from uhd.quantize.lints import Finding
 from uhd.quantize.presets import Preset, resolve_preset
 from uhd.quantize.settings import Settings
 from uhd.quantize.source import agreed_manifest, read_source, run_float
+from uhd.quantize.trained import Exponents, choose_exponents, require_exponents, without_exponents
 from uhd.targets import TARGETS
 
 #: Called with a step's name, how much of it is done, and how much there is.
@@ -77,6 +78,7 @@ def quantize_onnx(
     equalize: bool = False,
     test_vectors: bool = True,
     export_anchors: bool = False,
+    exponents: Exponents | None = None,
 ) -> ModelManifest:
     """Quantize a parts ONNX; write ``output`` (.espdl) and its manifest ``<output stem>.json``.
 
@@ -90,7 +92,7 @@ def quantize_onnx(
         preset = resolve_preset(preset, manifest.variant)
     settings = Settings(
         target, tuple(patterns), preset, algorithm, int16_algorithm, bits, equalize, test_vectors, export_anchors,
-        calibration_note,
+        calibration_note, exponents,
     )  # fmt: skip
     return quantize_with_report(onnx, output, calibration, manifest, settings, progress).manifest
 
@@ -111,9 +113,10 @@ def quantize_with_report(
     pictures = check_array(calibration, source.shape)
     manifest = agreed_manifest(source, manifest)
     expected = run_float(source, pictures[0])
+    exponents, chosen = choose_exponents(manifest, settings)
     with tempfile.TemporaryDirectory(prefix="uhd-quantize-") as name:
         folder = JobFolder(Path(name))
-        folder.write(_job(settings, manifest), source.onnx, pictures, expected)
+        folder.write(_job(settings, manifest, exponents), source.onnx, pictures, expected)
         answer = child.run(folder, onnx, progress)
         data = folder.espdl.read_bytes()
     try:
@@ -121,6 +124,8 @@ def quantize_with_report(
     except ModelError as error:
         reason = str(error).removeprefix("<bytes>: ")
         raise ModelError(f"{onnx}: what esp-ppq made of it cannot be used: {reason}") from None
+    if exponents is not None:
+        require_exponents(model, exponents, str(onnx))
     findings = _findings(model, pictures, progress)
     vectors, mismatches, remark = compare_vectors(model)
     if mismatches:
@@ -129,13 +134,13 @@ def quantize_with_report(
             "trust the file: the device computes what the oracle does", "simulation",
         ))  # fmt: skip
     _refuse_errors(onnx, findings)
-    complete = _extend(manifest, settings, model, pictures, answer.rewrites)
+    complete = _extend(manifest, settings, model, pictures, answer.rewrites, exponents is not None)
     written = _write(output, data, complete, settings)
     return Report(
         output,
         complete,
         tuple(lints.sort_findings(findings)),
-        answer.notes + ((remark,) if remark else ()),
+        answer.notes + tuple(text for text in (chosen, remark) if text),
         vectors,
         mismatches,
         time.monotonic() - started,
@@ -144,7 +149,7 @@ def quantize_with_report(
     )
 
 
-def _job(settings: Settings, manifest: ModelManifest) -> Job:
+def _job(settings: Settings, manifest: ModelManifest, exponents: Exponents | None) -> Job:
     metadata = {"uhd_name": manifest.name, "uhd_target": settings.target, "uhd_weights_sha256": manifest.weights_sha256}
     return Job(
         settings.target,
@@ -156,6 +161,7 @@ def _job(settings: Settings, manifest: ModelManifest) -> Job:
         settings.equalize,
         settings.test_vectors,
         {key: value for key, value in metadata.items() if value},
+        exponents,
     )
 
 
@@ -234,11 +240,14 @@ def _extend(
     model: EspdlModel,
     pictures: NDArray[np.float32],
     rewrites: tuple[str, ...],
+    trained: bool,
 ) -> ModelManifest:
     int16 = [node.name for node in model.nodes if node.bits == 16 and node.op != "RequantizeLinear"]
     algorithm = settings.algorithm
     if int16 and settings.int16_algorithm != algorithm:
         algorithm = f"{algorithm}, int16 {settings.int16_algorithm}"
+    if trained:
+        algorithm = "none: exponents found by training"
     quantization = Quantization(
         target=settings.target,
         preset=settings.preset.name if settings.preset else None,
@@ -253,6 +262,7 @@ def _extend(
         espdl_sha256=model.sha256,
         rewrites=[*rewrites, *(["layerwise equalization"] if settings.equalize else [])],
     )
+    manifest = without_exponents(manifest)
     return manifest.model_copy(update={"quantization": quantization, "tool_version": __version__})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from onnxsim import simplify
 
 from uhd.errors import ModelError
 from uhd.quantize.job import Job, JobFolder
+from uhd.quantize.override import apply_exponents
 from uhd.quantize.passes import amend_exporter, amend_pipeline
 from uhd.quantize.patterns import Operator, Selection, select
 from uhd.quantize.rewrite import channel_constants_to_depthwise, state_defaults, unshare_constants
@@ -69,7 +71,11 @@ def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[st
     graph = load_onnx_graph(str(path))
     _check_reading(graph, torch.from_numpy(pictures[:1].copy()), expected)
     selection = select(operators_of(graph), job.patterns, job.preset, job.bits)
+    if job.exponents is not None:  # calibration is a formality then
+        job, pictures = replace(job, algorithm="minmax", int16_algorithm="minmax"), pictures[:1]
     graph = _calibrate(graph, job, selection, pictures, progress)
+    if job.exponents is not None:
+        apply_exponents(graph, job.exponents)
     progress("export", 0, 1)
     _export(graph, job, torch.from_numpy(pictures[:1].copy()), folder.espdl)
     progress("export", 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,7 +21,10 @@ ESP_PPQ_VERSION = "1.3.12"
 
 @dataclass(frozen=True)
 class Job:
-    """One quantization. ``metadata`` goes into the .espdl; the calibration array lies beside as a .npy file."""
+    """One quantization. ``metadata`` goes into the .espdl; the calibration array lies beside as a .npy file.
+
+    ``exponents``, if any, replace those that calibration finds.
+    """
 
     target: str
     patterns: tuple[str, ...]
@@ -31,6 +35,7 @@ class Job:
     equalize: bool
     test_vectors: bool
     metadata: dict[str, str]
+    exponents: Mapping[str, tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,8 @@ class JobFolder:
         """The job, its calibration array, and the float maps of the first picture."""
         fields = json.loads((self.root / "job.json").read_text())
         fields["patterns"] = tuple(fields["patterns"])
+        if fields["exponents"] is not None:
+            fields["exponents"] = {key: tuple(values) for key, values in fields["exponents"].items()}
         if fields["preset"] is not None:
             fields["preset"] = Preset(**{**fields["preset"], "operators": tuple(fields["preset"]["operators"])})
         with np.load(self.root / "expected.npz", allow_pickle=False) as maps:

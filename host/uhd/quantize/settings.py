@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from uhd.errors import ConfigError
@@ -27,6 +28,8 @@ class Settings:
         test_vectors: store one input and its outputs in the file, for the device's self-test and for ours.
         export_anchors: also write ``<stem>_anchors.npy`` and ``<stem>_wh_scale.npy`` beside the .espdl.
         calibration_note: in words, what the calibration pictures are.
+        exponents: the grid to use instead of calibrating, by the keys of ``uhd.quantize.trained``; None: the one that
+            the model's manifest carries if it was trained for these settings, otherwise calibration.
     """
 
     target: str
@@ -39,6 +42,7 @@ class Settings:
     test_vectors: bool = True
     export_anchors: bool = False
     calibration_note: str = ""
+    exponents: Mapping[str, tuple[int, ...]] | None = None
 
     def check(self) -> None:
         """Raises ``ConfigError`` for a value out of range."""
