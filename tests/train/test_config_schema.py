@@ -207,7 +207,7 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"backbone": "ultratinyresnet", "backbone_channels": "8,x"}, "backbone_channels: '8,x' is not"),
     (
         {"backbone": "ultratinyresnet", "backbone_channels": "8,8", "backbone_blocks": "1"},
-        "backbone_blocks: must be as many",
+        "backbone_blocks: names 1 stages, backbone_channels 2; give as many of both",
     ),
     ({"backbone": "microcspnet", "backbone_out_stride": 5}, "backbone_out_stride: 5 is not"),
     ({"multi_label_attr_classes": "0"}, "multi_label_attr_classes: needs multi_label_mode"),

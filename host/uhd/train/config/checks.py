@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from uhd.models.config import UltraTinyODConfig
+from uhd.models.architectures import CONFIGS
 from uhd.train.config.architecture import Architecture, Backbone
 from uhd.train.config.build import architecture_of
 from uhd.train.config.objective import Distillation
@@ -30,13 +30,12 @@ def check(config: TrainConfig) -> None:
     for kind in (_architecture, _backbone, _classes, _anchors, _data, _teacher, _quantization, _run):
         for message in kind(config):
             raise ValueError(message)
-    if config.arch == "ultratinyod":
-        try:
-            UltraTinyODConfig.model_validate(architecture_of(config, None))
-        except ValidationError as failure:
-            first = failure.errors()[0]
-            where = f"{first['loc'][0]}: " if first["loc"] else ""
-            raise ValueError(where + first["msg"].removeprefix("Value error, ")) from None
+    try:
+        CONFIGS[config.arch].model_validate(architecture_of(config, None))
+    except ValidationError as failure:
+        first = failure.errors()[0]
+        where = f"{first['loc'][0]}: " if first["loc"] else ""
+        raise ValueError(where + first["msg"].removeprefix("Value error, ")) from None
 
 
 def _changed(config: TrainConfig, names: tuple[str, ...]) -> Iterator[str]:
@@ -71,7 +70,7 @@ def _backbone(config: TrainConfig) -> Iterator[str]:
     if config.backbone is None:
         for name in _changed(config, tuple(name for name in Backbone.model_fields if name != "backbone")):
             yield f"{name}: needs a backbone; give backbone microcspnet, ultratinyresnet or enhanced-shufflenet"
-    lengths = set()
+    lengths = dict.fromkeys(("backbone_channels", "backbone_blocks"), 4)  # stages unless said otherwise
     for name in ("backbone_channels", "backbone_blocks"):
         text = getattr(config, name)
         if text is None:
@@ -79,11 +78,12 @@ def _backbone(config: TrainConfig) -> Iterator[str]:
         if config.backbone != "ultratinyresnet":
             yield f"{name}: only the backbone ultratinyresnet has it; leave it out"
         try:
-            lengths.add(len(parse_counts(text)))
+            lengths[name] = len(parse_counts(text))
         except ValueError as error:
             yield f"{name}: {error}"
-    if len(lengths) > 1:
-        yield "backbone_blocks: must be as many as backbone_channels"
+    channels, blocks = lengths.values()
+    if channels != blocks:
+        yield f"backbone_blocks: names {blocks} stages, backbone_channels {channels}; give as many of both"
     stride = config.backbone_out_stride
     if stride is not None and stride not in (2, 4, 8, 16, 32):
         yield f"backbone_out_stride: {stride} is not 2, 4, 8, 16 or 32"

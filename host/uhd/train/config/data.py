@@ -43,7 +43,7 @@ class Data(Group):
     img_size: int | str = option(64, "height x width of the network input, or one number; multiples of 8")
     resize_mode: Mode = option("torch_bilinear", "how a photo becomes the network input")
     cache_dir: str | None = path("where decoded photos are kept")
-    num_workers: int = count(0, "threads that decode photos; 0: by the machine", 0, 1024)
+    num_workers: int = count(0, "accepted, without effect: photos are decoded once, on the threads there are", 0, 1024)
 
 
 class Augmentation(Group):
