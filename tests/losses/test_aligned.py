@@ -6,23 +6,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.loss_cases import place_of
 from support.slow_train import slow_assign
-from uhd.train.losses.aligned import Grid, assign, centre_candidates
+from uhd.train.losses.aligned import assign
+from uhd.train.losses.boxes import pair_iou
+from uhd.train.losses.grid import Grid, Matches, near, table
 from uhd.train.targets import Targets
 
+GRID = Grid(images=3, height=4, width=5, anchors=3)
 
-def random_case(seed: int, classes: int, images: int, objects: int) -> tuple[torch.Tensor, torch.Tensor, Targets, Grid]:
+
+def random_case(seed: int, classes: int, objects: int) -> tuple[torch.Tensor, torch.Tensor, Targets]:
     """Random predictions near the objects, so that several objects want the same candidates."""
     generator = torch.Generator().manual_seed(seed)
-    grid = Grid(anchors=3, height=4, width=5)
-    scores = torch.rand(images, grid.size, classes, generator=generator, dtype=torch.float64)
-    boxes = torch.rand(images, grid.size, 4, generator=generator, dtype=torch.float64)
+    scores = torch.rand(GRID.size, classes, generator=generator, dtype=torch.float64)
+    boxes = torch.rand(GRID.size, 4, generator=generator, dtype=torch.float64)
     boxes[..., 2:] = boxes[..., 2:] * 0.6 + 0.05
     target_boxes = torch.rand(objects, 4, generator=generator, dtype=torch.float64)
     target_boxes[:, 2:] = target_boxes[:, 2:] * 0.7 + 0.02
-    image = torch.randint(images, (objects,), generator=generator)
+    image = torch.randint(GRID.images, (objects,), generator=generator)
     label = torch.randint(classes, (objects,), generator=generator)
-    return scores, boxes, Targets(image, label, target_boxes), grid
+    return scores, boxes, Targets(image, label, target_boxes)
+
+
+def found_by(scores: torch.Tensor, boxes: torch.Tensor, targets: Targets, topk: int, radius: int) -> Matches:
+    close = near(targets, GRID, radius)
+    row = close.row
+    label = targets.label[:, None] if scores.shape[1] > 1 else 0
+    iou = pair_iou(close.pick(boxes), targets.boxes[:, None])
+    return assign(scores[row, label], iou, row, close.valid, GRID.size, topk=topk, score_power=0.5, iou_power=4.0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -34,48 +46,68 @@ def random_case(seed: int, classes: int, images: int, objects: int) -> tuple[tor
     radius=st.integers(0, 3),
 )
 def test_equals_the_slow_assigner(seed: int, classes: int, objects: int, topk: int, radius: int) -> None:
-    scores, boxes, targets, grid = random_case(seed, classes, 3, objects)
-    powers = {"score_power": 0.5, "iou_power": 4.0}
-    found = assign(scores, boxes, targets, grid, topk=topk, radius=radius, **powers)
+    scores, boxes, targets = random_case(seed, classes, objects)
+    found = found_by(scores, boxes, targets, topk, radius)
+    by_image = (GRID.images, GRID.height, GRID.width, GRID.anchors)
+
+    def ordered(values: torch.Tensor) -> torch.Tensor:
+        return values.view(*by_image, -1).permute(0, 3, 1, 2, 4).flatten(1, 3)
+
     triples = zip(targets.image.tolist(), targets.label.tolist(), map(tuple, targets.boxes.tolist()), strict=True)
     expected = slow_assign(
-        scores.tolist(),
-        [list(map(tuple, image)) for image in boxes.tolist()],
+        ordered(scores).tolist(),
+        [list(map(tuple, image)) for image in ordered(boxes).tolist()],
         list(triples),
-        (grid.anchors, grid.height, grid.width),
+        (GRID.anchors, GRID.height, GRID.width),
         topk,
         radius,
-        **powers,
+        score_power=0.5,
+        iou_power=4.0,
     )
-    keys = list(zip(found.image.tolist(), found.candidate.tolist(), strict=True))
-    assert len(keys) == len(set(keys)), "a candidate learns one object"
-    assert set(keys) == set(expected)
-    for key, target, score in zip(keys, found.target.tolist(), found.score.tolist(), strict=True):
+    got = {}
+    for row, target, score in zip(
+        found.row[found.keep].tolist(), found.target[found.keep].tolist(), found.score[found.keep].tolist(), strict=True
+    ):
+        image, anchor, line, column = place_of(row, GRID.height, GRID.width)
+        key = image, (anchor * GRID.height + line) * GRID.width + column
+        assert key not in got, "a candidate learns one object"
+        got[key] = target, score
+    assert set(got) == set(expected)
+    for key, (target, score) in got.items():
         assert target == expected[key].target
         assert abs(score - expected[key].score) < 1e-9
+    assert not found.score[~found.keep].any()
 
 
 def test_a_tie_goes_to_the_earlier_object() -> None:
-    grid = Grid(1, 1, 1)
-    box = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
-    targets = Targets(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long), box.repeat(2, 1))
-    found = assign(
-        torch.full((1, 1, 1), 0.5), box[None], targets, grid, topk=3, radius=1, score_power=0.5, iou_power=4.0
-    )
-    assert found.target.tolist() == [0]
-    assert abs(float(found.score) - 1.0) < 1e-5, "a perfect box is to be scored 1"
+    iou = torch.ones(2, 1)
+    row = torch.zeros(2, 1, dtype=torch.long)
+    found = assign(iou / 2, iou, row, row == 0, 1, topk=3, score_power=0.5, iou_power=4.0)
+    assert found.keep.tolist() == [[True], [False]]
+    assert found.score.tolist() == [[1.0], [0.0]], "a perfect box is to be scored 1"
 
 
 def test_candidates_at_the_border_stay_inside() -> None:
-    grid = Grid(2, 3, 4)
-    boxes = torch.tensor([[0.0, 0.0, 0.1, 0.1], [1.0, 1.0, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1]])
-    number, valid = centre_candidates(boxes, grid, 1)
-    assert valid.sum(1).tolist() == [2 * 4, 2 * 4, 2 * 9]
-    assert number[valid].max() < grid.size and number.min() >= 0
-    assert set(number[0][valid[0]].tolist()) == {0, 1, 4, 5, 12, 13, 16, 17}
+    grid = Grid(images=1, height=3, width=4, anchors=2)
+    boxes = torch.tensor([[0.0, 0.0, 0.1, 0.1], [1.0, 1.0, 0.1, 0.1], [0.5, 0.5, 0.1, 0.1], [1.4, -0.3, 0.2, 0.2]])
+    zeros = torch.zeros(4, dtype=torch.long)
+    close = near(Targets(zeros, zeros, boxes), grid, 1)
+    assert close.valid.sum(1).tolist() == [2 * 4, 2 * 4, 2 * 9, 2 * 4]
+    assert close.row[close.valid].max() < grid.size and close.row.min() >= 0
+    assert set(close.row[0][close.valid[0]].tolist()) == {0, 1, 2, 3, 8, 9, 10, 11}
 
 
 def test_no_objects_no_positives() -> None:
-    scores, boxes, targets, grid = random_case(0, 1, 2, 0)
-    found = assign(scores, boxes, targets, grid, topk=6, radius=1, score_power=0.5, iou_power=4.0)
-    assert len(found.image) == len(found.score) == 0
+    scores, boxes, targets = random_case(0, 1, 0)
+    found = found_by(scores, boxes, targets, 6, 1)
+    assert found.row.shape == found.keep.shape == (0, 6)
+
+
+def test_rows_of_the_table_are_cells_then_anchors() -> None:
+    anchors, depth, height, width = 2, 3, 2, 4
+    part = torch.arange(2 * anchors * depth * height * width).float().reshape(2, -1, height, width)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        rows = table(part.contiguous(memory_format=layout), anchors)
+        for number, values in enumerate(rows):
+            image, anchor, line, column = place_of(number, height, width, anchors)
+            assert torch.equal(values, part[image, anchor * depth : (anchor + 1) * depth, line, column])

@@ -62,7 +62,7 @@ def _load(config: TrainConfig, path: str, problems: list[Problem], *, lists: boo
     samples = load_split(
         path,
         config.image_dir if lists else None,
-        config.class_ids,
+        (*config.det_ids, *config.attr_ids),  # the order of the network's classes, attributes after them
         unlabelled_as_negative=config.unlabelled_as_negative,
         problems=broken,
     )

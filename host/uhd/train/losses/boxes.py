@@ -1,54 +1,130 @@
-"""Overlap of boxes in element-wise pairs, differentiable. Boxes are [..., 4] as cx, cy, w, h."""
+"""Overlap of boxes in element-wise pairs, differentiable. Boxes are [..., 4] as cx, cy, w, h.
+
+The gradients are written out by hand: a batch has a thousand pairs, on which ``autograd`` would spend its time with a
+hundred tiny operations. They go to the first box, the prediction; the second is the truth.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _EPS = 1e-7
 
+Planes = tuple[Tensor, ...]
+"""cx, cy, w, h of boxes as four tensors that broadcast: kernels run over whole planes instead of strides."""
+Kind = Literal["iou", "giou", "ciou"]
 
-def _edges(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    half = boxes[..., 2:] / 2
-    return boxes[..., :2] - half, boxes[..., :2] + half
+
+def planes(boxes: Tensor) -> Planes:
+    return boxes.unbind(-1)
+
+
+def plane_iou(first: Planes, second: Planes) -> Tensor:
+    """IoU of planes, for assignments: plain operations, nothing kept for a gradient that nobody asks for."""
+    sides = []
+    for axis in (0, 1):
+        half_a, half_b = first[axis + 2] * 0.5, second[axis + 2] * 0.5
+        high = torch.minimum(first[axis] + half_a, second[axis] + half_b)
+        sides.append((high - torch.maximum(first[axis] - half_a, second[axis] - half_b)).clamp(min=0))
+    overlap = sides[0] * sides[1]
+    return overlap / (first[2] * first[3] + second[2] * second[3] - overlap + _EPS)
+
+
+def _overlap(kind: Kind, a: Tensor, b: Tensor, slopes: bool) -> tuple[Tensor, Tensor | None]:
+    """The overlap of ``a`` with ``b`` [4,...], and its derivative by ``a`` [4,...].
+
+    Where two edges are equal, each counts half, as in ``torch.minimum``.
+    """
+    centre, side = a[:2], a[2:]
+    low, high = centre - side * 0.5, centre + side * 0.5
+    low_b, high_b = b[:2] - b[2:] * 0.5, b[:2] + b[2:] * 0.5
+    reach = torch.minimum(high, high_b) - torch.maximum(low, low_b)
+    meet = reach.clamp(min=0)
+    overlap = meet[0] * meet[1]
+    union = side[0] * side[1] + b[2] * b[3] - overlap + _EPS
+    iou = overlap / union
+    value = iou
+    if slopes:
+        inner_high = (torch.sign(high_b - high) + 1) * 0.5  # the share to which the edge of a bounds the overlap
+        inner_low = (torch.sign(low - low_b) + 1) * 0.5
+        shift, grow = inner_high - inner_low, (inner_high + inner_low) * 0.5
+        d_overlap = meet.flip(0) * (reach >= 0)  # by the overlap's own sides
+        d_overlap = torch.cat([d_overlap * shift, d_overlap * grow])
+        d_area = torch.cat([torch.zeros_like(side), side.flip(0)])
+        d_value = (d_overlap * (1 + iou) - d_area * iou) / union
+    if kind == "iou":
+        return value, d_value if slopes else None
+    hull = torch.maximum(high, high_b) - torch.minimum(low, low_b)
+    if slopes:
+        d_hull = torch.cat([-shift, 1 - grow])  # of each side of the hull, by that axis' centre and side
+    if kind == "giou":
+        area = hull[0] * hull[1] + _EPS
+        value = iou - (area - union) / area
+        if slopes:
+            d_union = d_area - d_overlap
+            d_value = d_value + d_union / area - torch.cat([hull.flip(0)] * 2) * d_hull * (union / area.square())
+        return value, d_value if slopes else None
+    diagonal = hull.square().sum(0)
+    bound = diagonal.clamp(min=_EPS)
+    apart = centre - b[:2]
+    away = apart.square().sum(0) / bound
+    ratio = side[0] / (side[1] + _EPS)
+    angle = torch.atan(ratio) - torch.atan(b[2] / (b[3] + _EPS))
+    aspect = angle.square() * (4 / math.pi**2)
+    alpha = aspect / (1 - iou + aspect + _EPS)
+    value = iou - away - alpha * aspect
+    if slopes:
+        d_bound = torch.cat([hull] * 2) * d_hull * (2 * (diagonal >= _EPS))
+        d_value = d_value + d_bound * (away / bound)
+        d_value[:2] -= 2 * apart / bound
+        turn = alpha * angle * (8 / math.pi**2) / ((side[1] + _EPS) * (1 + ratio.square()))
+        d_value[2:] -= torch.stack([turn, -turn * ratio])
+    return value, d_value if slopes else None
+
+
+class _Overlap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, kind: Kind, first: Tensor, second: Tensor) -> Tensor:
+        value, slope = _overlap(kind, first, second, ctx.needs_input_grad[1])
+        ctx.shape = first.shape
+        if slope is not None:
+            ctx.save_for_backward(slope)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return None, (slope * gradient).sum_to_size(ctx.shape), None
+
+
+def overlap(kind: Kind, first: Tensor, second: Tensor) -> Tensor:
+    """The named overlap of boxes given as [4,...], which broadcast; gradient to ``first`` only.
+
+    ``iou``: 0..1. ``giou``, -1..1: IoU minus the share of the enclosing box that neither covers (arXiv 1902.09630).
+    ``ciou``: IoU minus normalised centre distance minus the weighted aspect difference (arXiv 1911.08287), whose weight
+    carries no gradient. A box loss is 1 minus it.
+    """
+    if kind not in ("iou", "giou", "ciou"):
+        raise ValueError(f"unknown overlap {kind!r}: choose one of iou, giou, ciou")
+    return _Overlap.apply(kind, first, second.detach())  # type: ignore[no-untyped-call]
 
 
 def pair_iou(first: Tensor, second: Tensor) -> Tensor:
-    """IoU of each pair, [...] in 0..1; the two broadcast against each other."""
-    (low_a, high_a), (low_b, high_b) = _edges(first), _edges(second)
-    overlap = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
-    union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - overlap
-    return overlap / (union + _EPS)
+    """IoU of each pair of boxes [...,4], [...] in 0..1; the two broadcast against each other."""
+    return overlap("iou", first.movedim(-1, 0), second.movedim(-1, 0))
 
 
 def pair_giou(first: Tensor, second: Tensor) -> Tensor:
-    """Generalised IoU, -1..1: IoU minus the share of the enclosing box that neither covers (arXiv 1902.09630)."""
-    (low_a, high_a), (low_b, high_b) = _edges(first), _edges(second)
-    overlap = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
-    union = first[..., 2:].prod(-1) + second[..., 2:].prod(-1) - overlap + _EPS
-    hull = (torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)).prod(-1) + _EPS
-    return overlap / union - (hull - union) / hull
+    """``giou`` of each pair of boxes [...,4]."""
+    return overlap("giou", first.movedim(-1, 0), second.movedim(-1, 0))
 
 
 def pair_ciou(first: Tensor, second: Tensor) -> Tensor:
-    """Complete IoU: IoU minus normalised centre distance minus the weighted aspect difference (arXiv 1911.08287).
-
-    The aspect term's weight carries no gradient. ``first`` is the prediction.
-    """
-    (low_a, high_a), (low_b, high_b) = _edges(first), _edges(second)
-    iou = pair_iou(first, second)
-    hull = torch.maximum(high_a, high_b) - torch.minimum(low_a, low_b)
-    diagonal = hull.square().sum(-1).clamp(min=_EPS)
-    distance = (first[..., :2] - second[..., :2]).square().sum(-1)
-    angle_a = torch.atan(first[..., 2] / (first[..., 3] + _EPS))
-    angle_b = torch.atan(second[..., 2] / (second[..., 3] + _EPS))
-    aspect = 4 / math.pi**2 * (angle_a - angle_b).square()
-    with torch.no_grad():
-        alpha = aspect / (1 - iou + aspect + _EPS)
-    return iou - distance / diagonal - alpha * aspect
-
-
-#: Overlap by the name of the box loss, which is 1 minus it.
-OVERLAPS = {"iou": pair_iou, "giou": pair_giou, "ciou": pair_ciou}
+    """``ciou`` of each pair of boxes [...,4]. ``first`` is the prediction."""
+    return overlap("ciou", first.movedim(-1, 0), second.movedim(-1, 0))
