@@ -6,7 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,25 +106,25 @@ def measure(
     ``names``: file names of the photos; ``info``: JSON values such as epoch and data; ``result``: what
     ``uhd.detect.coco.evaluate`` gave for the same, if it is known. Raises ``ValueError`` as ``evaluate`` does.
     """
-    matches = match(truth, rows)
-    points = curve(matches, rows)
+    # in the precision in which they are kept, so that scores equal to the threshold stay equal to it
+    kept = tuple(np.asarray(part, np.float32).reshape(-1, 6) for part in rows)
+    labelled = tuple((size, np.asarray(boxes, np.float32).reshape(-1, 5)) for size, boxes in truth)
+    matches = match(labelled, kept)
     evaluation = Evaluation(
         names=tuple(names) if names is not None else tuple(f"photo {i}" for i in range(len(truth))),
         class_names=tuple(class_names),
-        truth=tuple((size, np.asarray(boxes, np.float32).reshape(-1, 5)) for size, boxes in truth),
-        rows=tuple(np.asarray(part, np.float32).reshape(-1, 6) for part in rows),
-        result=result or evaluate(truth, rows),
-        buckets=size_buckets(truth, rows),
+        truth=labelled,
+        rows=kept,
+        result=result or evaluate(labelled, kept),
+        buckets=size_buckets(labelled, kept),
         matches=matches,
-        curve=points,
+        curve=curve(matches, kept),
         losses=np.zeros(len(truth)),
         info=dict(info or {}),
     )
     if len(evaluation.names) != len(truth):
         raise ValueError(f"{len(truth)} photos but {len(evaluation.names)} names")
-    losses = photo_losses(evaluation.truth, evaluation.rows, matches, evaluation.threshold)
-    object.__setattr__(evaluation, "losses", losses)
-    return evaluation
+    return replace(evaluation, losses=photo_losses(labelled, kept, matches, evaluation.threshold))
 
 
 def save(folder: Path, evaluation: Evaluation, *, picture: Callable[[int], Pixels] | None = None) -> None:

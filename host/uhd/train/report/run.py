@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -79,8 +80,8 @@ class Run:
     @property
     def throughput(self) -> float | None:
         """Median of the epochs' images a second."""
-        known = sorted(rate for _, rate in self.rates if math.isfinite(rate))
-        return known[len(known) // 2] if known else None
+        known = [rate for _, rate in self.rates if math.isfinite(rate)]
+        return statistics.median(known) if known else None
 
     @property
     def only_evaluated(self) -> bool:
