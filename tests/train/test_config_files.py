@@ -148,6 +148,14 @@ def test_flags_that_do_not_fit_the_checkpoint_are_told() -> None:
         adopt({"classes": "0,1"}, "Z")
 
 
+def test_a_file_of_settings_and_a_checkpoint() -> None:
+    file = parse_train_config({"arch": "ultratinyod", "cnn_width": 64, "w_bits": 4}, "x").model_dump()
+    told = ModelManifest(name="m")
+    file["resize_mode"] = "opencv_inter_nearest_yuv422"
+    config, notes = adopt_checkpoint(parse_train_config(file, "x"), file, variants_config("R"), told, "m.pt", flags=())
+    assert (config.variant, config.w_bits) == ("R", 0) and "cnn_width: 16, as in m.pt, not 64" in notes
+
+
 SETTINGS = st.sampled_from(sorted(TrainConfig.model_fields))
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.floats(0, 1), TEXTS,

@@ -280,9 +280,8 @@ def test_values_in_other_spellings() -> None:
     assert config.classes == "0" and config.resize_mode == "opencv_inter_nearest" and config.anchors == "0.1,0.2"
     assert parse_train_config({"classes": [2, 0]}, "x").class_ids == (2, 0)
     assert parse_train_config({"arch": "cnn", "backbone": "none"}, "x").backbone is None
-    assert (
-        parse_train_config({"backbone": "ultratinyresnet", "backbone_channels": [8, 9]}, "x").backbone_channels == "8,9"
-    )
+    stages = {"backbone": "ultratinyresnet", "backbone_channels": [8, 9], "backbone_blocks": [1, 1]}
+    assert parse_train_config(stages, "x").backbone_channels == "8,9"
 
 
 def test_mild_halves_the_changes() -> None:

@@ -47,7 +47,7 @@ def command(config_file: Path | None, as_json: bool, **values: Any) -> None:
 
     given = given_settings(values)
     config, told = find_photos(configure(given, config_file))
-    config, more = start_from_checkpoint(config, given)
+    config, more = start_from_checkpoint(config, given, config_file)
     config, none = usable_device(config)
     for line in [*told, *more, *none]:
         _say(f"warning: {line}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uhd.errors import ConfigError
-from uhd.train.config import TrainConfig, combine, read_settings
+from uhd.train.config import TrainConfig, combine, parse_train_config, read_settings
 from uhd.train.config.adopt import adopt_checkpoint
 from uhd.train.sources import NAMES, only_labelled_folder, recorded_photos
 
@@ -17,7 +17,8 @@ RUNS = Path("runs")
 
 def run_folder(settings: Mapping[str, Any]) -> Path:
     """The run folder: ``output``, else ``exp_name`` in ``runs``."""
-    return Path(settings["output"]) if settings.get("output") else RUNS / str(settings.get("exp_name") or "default")
+    output, name = settings.get("output"), settings.get("exp_name")
+    return Path(str(output)) if output else RUNS / str(name or "default")
 
 
 def configure(given: Mapping[str, Any], file: Path | None) -> TrainConfig:
@@ -77,17 +78,21 @@ def _weights_of(target: bool | str, folder: Path) -> Path:
     return path if path.is_file() and not path.name.startswith("state") else folder / "best.safetensors"
 
 
-def start_from_checkpoint(config: TrainConfig, given: Mapping[str, Any]) -> tuple[TrainConfig, list[str]]:
+def start_from_checkpoint(
+    config: TrainConfig, given: Mapping[str, Any], file: Path | None
+) -> tuple[TrainConfig, list[str]]:
     """``config`` with the architecture of its ``ckpt``, and lines to tell about it; unchanged without one.
 
-    Raises ``ModelError`` for a file that cannot be used and ``ConfigError`` where it contradicts ``given``.
+    Raises ``ModelError`` for a file that cannot be used and ``ConfigError`` where it contradicts the flags ``given`` or
+    the settings ``file``.
     """
     if config.ckpt is None or config.ckpt_non_strict:
         return config, []
     from uhd.models.checkpoint import load_checkpoint
 
     model, manifest = load_checkpoint(Path(config.ckpt))
-    return adopt_checkpoint(config, given, model.config, manifest, Path(config.ckpt).name)
+    chosen = {*given, *(read_settings(file) if file is not None else ())}
+    return adopt_checkpoint(config, chosen, model.config, manifest, Path(config.ckpt).name, flags=given)
 
 
 def find_photos(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
@@ -101,4 +106,6 @@ def find_photos(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     if not found:
         return config, []
     where = next(found[name] for name in ("val", "val_list", "image_dir", *NAMES) if name in found)
-    return config.model_copy(update=found), [f"no photos named: evaluating on those of {where}"]
+    return parse_train_config({**config.model_dump(), **found}, "config.yaml"), [
+        f"no photos named: evaluating on those of {where}"
+    ]

@@ -22,12 +22,19 @@ _CLASSES = ("classes", "multi_label_mode", "multi_label_det_classes", "multi_lab
 
 
 def adopt_checkpoint(
-    config: TrainConfig, given: Collection[str], model: Any, manifest: ModelManifest, source: str
+    config: TrainConfig,
+    given: Collection[str],
+    model: Any,
+    manifest: ModelManifest,
+    source: str,
+    *,
+    flags: Collection[str] | None = None,
 ) -> tuple[TrainConfig, list[str]]:
     """``config`` with the architecture of a checkpoint's ``model`` (its configuration), and what to tell the user.
 
     ``given`` are the settings that the user chose: they win where the weights allow it, and are told where they do
-    not. Raises ``ConfigError`` for another variant than the one asked for, other input channels or classes.
+    not. Of a whole file of settings, only ``flags`` (default: all) win where either would do. Raises ``ConfigError``
+    for another variant than the one asked for, other input channels or classes.
     """
     from uhd.image.resize import input_channels
 
@@ -39,13 +46,13 @@ def adopt_checkpoint(
         and name not in ("num_anchors", "variant")
     ]  # fmt: skip
     letter = letter_of(settings)
-    if "variant" in given and config.variant != letter:
+    if "variant" in given and config.variant is not None and config.variant != letter:
         raise ConfigError(
             f"ckpt: {source} is no variant {config.variant}",
             hint="leave --variant out, or start from those weights that fit with --ckpt-non-strict",
         )
     values = {**config.model_dump(), **settings, "variant": letter}
-    values |= {name: getattr(config, name) for name in _FREE if name in given}
+    values |= {name: getattr(config, name) for name in _FREE if name in (given if flags is None else flags)}
     values |= {"num_anchors": settings["num_anchors"]}
     if "resize_mode" not in given:
         values["resize_mode"] = manifest.resize_mode
