@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,10 +21,14 @@ from uhd.train.targets import Targets
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` [B,C,h,w] float32 in 0..1 and the objects in them, on the training device."""
+    """``images`` [B,C,h,w] float32 in 0..1 and the objects in them, on the training device.
+
+    ``rgb`` [B,3,h,w] float32 in 0..1: the same pictures in colour, where they were asked for.
+    """
 
     images: Tensor
     targets: Targets
+    rgb: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class BatchMaker:
         self._pipeline = Pipeline(self.augment, config.input_size, config.resize_mode)
         self._mild = Pipeline(self.augment.mild(), config.input_size, config.resize_mode)
         self.steps = max(1, len(store) // config.batch_size)
+        self.keeps_rgb = False
+        """Whether batches also hold their pictures in colour."""
 
     def order(self, epoch: int) -> Tensor:
         """All photos in the random order of an epoch; the incomplete last batch is left out."""
@@ -135,7 +141,8 @@ class BatchMaker:
             photos, numbers = photos[rows], [part[rows] for part in numbers]
         canvas, pictures = pipeline(self.store, photos, numbers)
         images = network_images(pictures, config.resize_mode)
-        return Batch(images, canvas.targets().to(images.device))
+        rgb = (pictures.planes / pictures.white).clamp(0, 1) if self.keeps_rgb else None
+        return Batch(images, canvas.targets().to(images.device), rgb=rgb)
 
     def _generator(self, epoch: int, stream: int) -> Generator:
         # torch's generator keeps 32 bits of a seed, so the three numbers are hashed to that many

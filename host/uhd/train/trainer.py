@@ -2,73 +2,48 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from uhd.data.anchors import auto_anchors
-from uhd.errors import ConfigError, ModelError, UhdError
-from uhd.files import write_text
+from uhd.errors import ConfigError, UhdError
 from uhd.image.resize import input_channels
 from uhd.manifest import Accuracy, ModelManifest
-from uhd.models import variants_config
-from uhd.models.blocks import BN_MOMENTUM
-from uhd.models.checkpoint import load_checkpoint, save_checkpoint
-from uhd.models.ultratinyod import UltraTinyOD
-from uhd.train.batches import BatchMaker
+from uhd.models.checkpoint import save_checkpoint
+from uhd.train.batches import Batch, BatchMaker
+from uhd.train.chip import as_float, begin_epoch
 from uhd.train.config import TrainConfig
 from uhd.train.dataset import fingerprint
-from uhd.train.ema import EMA
-from uhd.train.evaluate import detect_photos, map_of
-from uhd.train.losses.ranked import DetectionLoss
-from uhd.train.optimizer import make_optimizer
+from uhd.train.distributed import Team
+from uhd.train.evaluate import Found, Validation, figures
+from uhd.train.guard import Guard
+from uhd.train.learner import Learner
+from uhd.train.outputs import class_names, write_evaluation, write_page
 from uhd.train.photos import PhotoStore
-from uhd.train.schedule import learning_rate
-from uhd.train.state import load_state, pack, restore_optimizer, save_state, unpack
+from uhd.train.prefetch import Prefetcher
+from uhd.train.progress import Watcher
+from uhd.train.records import Row, RunFolder, machine
+from uhd.train.report.board import Board
+from uhd.train.resume import check_same_run
+from uhd.train.state import load_state, save_state, unpack
+from uhd.train.stop import StopSignals, TrainingStopped
+from uhd.train.task import make_task
 
-Row = dict[str, Any]
-"""One line of ``metrics.jsonl``."""
-
-METRICS = "metrics.jsonl"
-
-
-def build_model(config: TrainConfig, store: PhotoStore) -> UltraTinyOD:
-    """A fresh model of the configured variant, its anchors from the boxes of ``store`` unless switched off."""
-    options: dict[str, Any] = {"in_channels": input_channels(config.resize_mode), "num_classes": len(config.class_ids)}
-    if config.auto_anchors:
-        anchors = auto_anchors(store.boxes[:, 2:].numpy(), config.num_anchors, config.auto_anchors_alg)
-        options["anchors"] = tuple((float(w), float(h)) for w, h in anchors)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return UltraTinyOD(variants_config(config.variant, **options))
-
-
-def channels_last(model: UltraTinyOD) -> UltraTinyOD:
-    """Convolution weights laid out channels last: 1.7 times the CPU's training speed."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def set_norm_momentum(model: UltraTinyOD, step: int) -> None:
-    """Let the statistics of normalisation be plain means over the first steps, so that they forget their start.
-
-    The layers of depthwise convolutions have variances far below the initial 1, which would linger for hundreds of
-    steps and spoil the averaged weights of a short run.
-    """
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = max(BN_MOMENTUM, 1 / (step + 1))
+#: After so many evaluations without any hit, the run says so.
+HOPEFUL_EVALUATIONS = 3
+NOTHING = 1e-3
 
 
 class Trainer:
     """One run in one folder: ``state.safetensors`` (to resume), ``best`` and ``last`` weights, ``metrics.jsonl``.
 
-    On the CPU, a run that was interrupted and resumed ends with the same weights to the bit as one that was not, with
-    the same number of threads.
+    ``best`` are the weights of the evaluated epoch with the highest mAP@0.5, of equals the earliest. On the CPU, a run
+    that was interrupted and resumed ends with the same weights to the bit as one that was not, with the same number
+    of threads.
     """
 
     def __init__(
@@ -81,138 +56,229 @@ class Trainer:
         device: str = "cpu",
         resume: bool = False,
         ckpt: Path | None = None,
+        ckpt_non_strict: bool = False,
         data_name: str = "val",
-        report: Callable[[str], None] = lambda text: None,
-        on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
+        watcher: Watcher | None = None,
+        team: Team | None = None,
+        val_names: Sequence[str] = (),
     ) -> None:
-        """``ckpt`` starts from the weights of a checkpoint; ``report`` gets lines, ``on_step`` the progress.
+        """``ckpt`` starts from the weights of a checkpoint (``ckpt_non_strict``: from those that fit).
 
-        Raises ``ConfigError`` when the folder holds a run already, or another one than is to be resumed.
+        Nothing is written yet. Raises ``ConfigError`` when the folder holds a run already, or another one than is to
+        be resumed.
         """
         self.config, self.output, self.device = config, output, torch.device(device)
-        self.data_name, self.report, self.on_step = data_name, report, on_step
+        self.val_names = list(val_names) or [f"{number:04d}" for number in range(len(val))]
+        self.data_name, self.watcher, self.team = data_name, watcher or Watcher(), team or Team()
         self.train, self.val = train.to(self.device), val.to(self.device)
+        self.validation = Validation(self.val, config)
+        self.folder = RunFolder(output)
+        self.board: Board | None = None
         self.batches = BatchMaker(self.train, config)
+        self.batch_count = min(config.batch_size, len(train))
+        if self.batch_count < self.team.size:
+            raise ConfigError(
+                f"a batch of {self.batch_count} photos cannot be shared by {self.team.size} processes",
+                hint="raise --batch-size or start fewer",
+            )
+        self.steps = min(self.batches.steps, config.max_steps or self.batches.steps)
         self.data = fingerprint(train)
-        self.epoch = 0
+        self.epoch = self.step = 0
+        self.sums: dict[str, Tensor] = {}
         self.history: list[Row] = []
+        self._found: Found | None = None
         self.best: Row = {}
         state = load_state(output) if resume else None
         if state is None and any(output.glob("state*.safetensors")):
             raise ConfigError(
                 f"{output}: holds a run already", hint="continue it with --resume or choose another --output"
             )
-        model = self._start_weights(ckpt) if ckpt else build_model(config, train)
         if state is not None:
-            self._check_same_run(state.info, state.source)
+            check_same_run(state.info, state.source, config, self.data)
             if state.skipped:
-                report(f"warning: {state.skipped}; continuing from {state.source.name}")
-            model.load_state_dict(unpack(state.tensors, "model"))
-        self.model = channels_last(model.to(self.device))
-        self.ema = EMA(self.model, config.ema_decay) if config.use_ema else None
-        self.optimizer = make_optimizer(self.model, config)
-        self.loss = DetectionLoss(config, self.model.config.resolved_score_mode)
+                self.watcher.say(f"warning: {state.skipped}; continuing from {state.source.name}")
+        task, lines = make_task(config, train, ckpt, strict=not ckpt_non_strict)
+        for line in lines:
+            self.watcher.say(line)
+        if config.qat and self.team.size > 1:
+            raise ConfigError("qat trains in one process", hint="start without torchrun")
+        self.learner = Learner(config, task, self.device, self.team, self.batch_count, self.steps)
+        self.batches.keeps_rgb = task.distiller is not None and task.distiller.needs_rgb
         if state is not None:
-            restore_optimizer(self.optimizer, state.tensors)
-            if self.ema is not None:
-                self.ema.model.load_state_dict(unpack(state.tensors, "ema"))
-                self.ema.updates = state.info["ema_updates"]
+            self.learner.restore(state.tensors, state.info)
             self.epoch, self.history, self.best = (state.info[k] for k in ("epoch", "history", "best"))
-            if self.best.get("epoch") == self.epoch and self.epoch:  # the crash may have hit the writing of `best`
-                self._save_weights("best", self.best)
+            self.step = state.info.get("step", 0)
+            self.sums = {k: value.to(self.device) for k, value in unpack(state.tensors, "sums").items()}
 
     @property
-    def evaluated(self) -> UltraTinyOD:
+    def model(self) -> Any:
+        """The weights being trained."""
+        return self.learner.model
+
+    @property
+    def evaluated(self) -> Any:
         """The weights that are evaluated and kept: the average, or without it the trained ones."""
-        return self.model if self.ema is None else self.ema.model
+        return self.learner.evaluated
 
     def run(self, *, stop_after: int | None = None) -> Row:
-        """Train to the last epoch (or only ``stop_after`` more) and return the best evaluated epoch's metrics."""
-        started, first = time.monotonic(), self.epoch
-        last = self.config.epochs if stop_after is None else min(self.config.epochs, first + stop_after)
-        while self.epoch < last:
-            row = self._run_epoch()
-            done = self.epoch - first
-            left = (time.monotonic() - started) / done * (last - self.epoch)
-            self.report(_line(row, self.config.epochs, left))
+        """Train to the last epoch (or only ``stop_after`` more) and return the best evaluated epoch's metrics.
+
+        SIGINT and SIGTERM end it after the present step, with the state saved; then ``TrainingStopped`` is raised.
+        """
+        last = self.config.epochs if stop_after is None else min(self.config.epochs, self.epoch + stop_after)
+        if self.team.leads:
+            self.folder.hold()
+        try:
+            self._start()
+            done = self.epoch * self.steps + self.step
+            with StopSignals() as signals, self.watcher.running(self.config.epochs, self.steps, done):
+                while self.epoch < last:
+                    self._run_epoch(signals)
+            if self.epoch == self.config.epochs and self.team.leads:
+                write_page(self.output)
+        except UhdError as error:
+            if self.team.leads:
+                self._log_quietly(str(error))
+            raise
+        except OSError as error:
+            raise UhdError(f"{self.output}: cannot write ({error.strerror or error})") from None
+        finally:
+            if self.board is not None:
+                self.board.close()
+            self.folder.release()
         return self.best
 
-    def _run_epoch(self) -> Row:
-        config, steps = self.config, self.batches.steps
+    def _start(self) -> None:
+        """The first files of a run; what a crash may have kept from being written is written again."""
+        if not self.team.leads:
+            return
+        self.folder.write_settings(self.config.model_dump(mode="json"))
+        begun = f"resumed after epoch {self.epoch}" if self.epoch or self.step else "started"
+        self.board = Board(self.output, history=self.history)
+        self.folder.log(f"{begun}: {machine(self.device)}, {self.team.size} processes, {self.data['photos']} photos")
+        if self.history and not self.step:
+            self._save_results(self.history[-1])
+
+    def _run_epoch(self, signals: StopSignals) -> None:
         order = self.batches.order(self.epoch)
-        sums: dict[str, torch.Tensor] = {}
-        started = time.monotonic()
+        rows = self.team.rows(self.batch_count)
+        guard = Guard(self.device, self.output)
+
+        def make(step: int) -> Batch:
+            if rows is None:
+                return self.batches.batch(order, self.epoch, step)
+            return self.batches.batch(order, self.epoch, step, rows)
+
+        started, first, stop = time.monotonic(), self.step, False
         self.model.train()
-        for step in range(steps):
-            parts = self._step(order, step)
-            for name, value in parts.items():
-                sums[name] = sums[name] + value if name in sums else value
-            self.on_step(self.epoch, step + 1, steps)
-        means = {name: float(value) / steps for name, value in sums.items()}
+        begin_epoch(self.model, self.epoch)
+        with Prefetcher(make, first, self.steps) as batches:
+            for batch in batches:
+                number = self.epoch * self.steps + self.step
+                values, stop = self.learner.learn(batch, number, bool(signals.received))
+                if self.learner.precision.scales:
+                    values.pop("gradient", None)  # overflows now and then, which the scaler handles
+                else:
+                    guard.watch(self.step, values)
+                    guard.look(self.epoch, make)
+                    values.pop("gradient", None)
+                for name, value in values.items():
+                    self.sums[name] = self.sums[name] + value if name in self.sums else value
+                self.step += 1
+                self.watcher.step(self.epoch, self.step, values["loss"])
+                if stop and self.step < self.steps:
+                    guard.look(self.epoch, make, now=True)
+                    self._stop(signals.received)
+        guard.look(self.epoch, make, now=True)
+        self.learner.check()
         seconds = time.monotonic() - started
-        finite = all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
-        if not finite or not all(map(math.isfinite, means.values())):
-            raise UhdError(f"loss or weights are not finite in epoch {self.epoch + 1}", hint="lower --lr")
-        self.epoch += 1
-        row: Row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **means}
-        if self.epoch % config.eval_interval == 0 or self.epoch == config.epochs:
-            result = map_of(self.val, detect_photos(self.evaluated, self.val, config.resize_mode, config.img_size))
-            row |= {"map50": result.map50, "map50_95": result.map50_95}
-            if row["map50"] > self.best.get("map50", -2.0):
-                self.best = {"epoch": self.epoch, "map50": result.map50, "map50_95": result.map50_95}
+        means = {name: float(value) / self.steps for name, value in self.sums.items()}
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        row: Row = {"epoch": self.epoch, "lr": self.learner.rate, **means}
+        if self.epoch % self.config.eval_interval == 0 or self.epoch == self.config.epochs:
+            row |= self._evaluate()
         self.history.append(row)
         self._save(row)
-        return {**row, "images_per_second": steps * len(order[: config.batch_size]) / seconds}
+        rate = (self.steps - first) * self.batch_count / seconds
+        line = self.watcher.epoch(row, rate, self.best)
+        if self.team.leads and self.board is not None:
+            self.folder.log(line)
+            self.board.row({**row, "images_per_second": rate})
+        stop = stop or (self.team.size == 1 and bool(signals.received))
+        if stop and self.epoch < self.config.epochs:
+            self._stop(signals.received, saved=True)
 
-    def _step(self, order: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
-        config, model = self.config, self.model
-        number = self.epoch * self.batches.steps + step
-        if number <= 1 / BN_MOMENTUM + 1:
-            set_norm_momentum(model, number)
-        rate = learning_rate(
-            number,
-            config.epochs * self.batches.steps,
-            config.lr,
-            config.warmup_steps,
-            config.final_lr,
+    def _write_best(self) -> None:
+        """The best weights, which are the present ones, with figures and pictures of what they find."""
+        self._save_weights("best", self.best)
+        found = self._found or self.validation.run(self.evaluated, Team())
+        info = {"epoch": self.best["epoch"], "data": self.data_name, "photos": len(self.val)}
+        write_evaluation(self.output, self.validation, self.val_names, found, self.evaluated, info)
+
+    def _evaluate(self) -> Row:
+        self._found = self.validation.run(self.evaluated, self.team)
+        found: Row = figures(self._found[0], self.config)
+        if found["map50"] > self.best.get("map50", -2.0):
+            self.best = {"epoch": self.epoch, **found}
+        evaluations = 1 + sum("map50" in row for row in self.history)
+        if evaluations == HOPEFUL_EVALUATIONS and self.best["map50"] < NOTHING:
+            self.watcher.say(
+                f"warning: nothing is found after {self.epoch} epochs (best mAP@0.5 {self.best['map50']:.4f});"
+                " are the labels and --classes right, is --lr too high?"
+            )
+        return found
+
+    def _stop(self, number: int, *, saved: bool = False) -> None:
+        """Save and raise ``TrainingStopped``."""
+        if not saved:
+            self._save_state()
+        where = f"epoch {self.epoch + 1}, step {self.step}" if self.step else f"epoch {self.epoch}"
+        name = {2: "Ctrl-C", 15: "SIGTERM"}.get(number, "another process")
+        raise TrainingStopped(
+            number or 15, f"stopped by {name} after {where}, state saved in {self.output}", hint="go on with --resume"
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        batch = self.batches.batch(order, self.epoch, step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.use_amp):
-            maps = model.maps(batch.images, self.loss.map_names(model.config))
-        parts = self.loss(maps, model.anchors, model.wh_scale, batch.targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts.total.backward()  # type: ignore[no-untyped-call]
-        if config.grad_clip_norm:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update(model)
-        return parts.items()
 
     def _save(self, row: Row) -> None:
         """State first: whatever else a crash leaves half done is made again from it."""
-        parts = {"model": self.model.state_dict()}
-        if self.ema is not None:
-            parts["ema"] = self.ema.model.state_dict()
-        info = {
-            "epoch": self.epoch,
-            "config": self.config.model_dump(mode="json"),
-            "data": self.data,
-            "history": self.history,
-            "best": self.best,
-            "ema_updates": self.ema.updates if self.ema else 0,
-        }
-        save_state(self.output, pack(parts, self.optimizer), info)
-        write_text(self.output / METRICS, "".join(json.dumps(line, sort_keys=True) + "\n" for line in self.history))
+        if not self.team.leads:
+            return
+        self._save_state()
+        self._save_results(row)
+
+    def _save_results(self, row: Row) -> None:
+        self.folder.write_metrics(self.history)
         if "map50" in row:
             self._save_weights("last", row)
             if self.best["epoch"] == self.epoch:
-                self._save_weights("best", self.best)
+                self._write_best()
+
+    def _save_state(self) -> None:
+        if not self.team.leads:
+            return
+        info = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "config": self.config.settings(),
+            "data": self.data,
+            "history": self.history,
+            "best": self.best,
+            **self.learner.info(),
+        }
+        sums = {f"sums/{name}": value for name, value in self.sums.items()}
+        save_state(self.output, {**self.learner.tensors(), **sums}, info)
 
     def _save_weights(self, name: str, row: Row) -> None:
-        save_checkpoint(self.output / f"{name}.safetensors", self.evaluated, self.manifest(row))
+        path = self.output / f"{name}.safetensors"
+        try:
+            save_checkpoint(path, *as_float(self.evaluated, self.manifest(row)))
+        except OSError as error:
+            raise UhdError(f"{path}: cannot write the weights ({error.strerror})") from None
+
+    def _log_quietly(self, text: str) -> None:
+        try:
+            self.folder.log(f"ended: {text}")
+        except UhdError:
+            return  # the disk may be what ended it
 
     def manifest(self, row: Row) -> ModelManifest:
         """The manifest of the evaluated weights, with the accuracy that ``row`` holds."""
@@ -220,52 +286,15 @@ class Trainer:
         accuracy = Accuracy(
             data=self.data_name, images=len(self.val), map50=row["map50"], map50_95=row["map50_95"], engine="torch"
         )
-        count = len(config.class_ids)
+        height, width = config.input_size
         return ModelManifest(
-            name=f"ultratinyod_{config.variant.lower()}",
-            variant=config.variant.upper(),
-            class_names=["person"] if count == 1 else [f"class{number}" for number in config.class_ids],
-            input_height=config.img_size,
-            input_width=config.img_size,
+            name=f"{config.arch}_{config.variant.lower()}" if config.variant else config.arch,
+            variant=config.variant,
+            class_names=class_names(config),
+            input_height=height,
+            input_width=width,
+            input_channels=input_channels(config.resize_mode),
             resize_mode=config.resize_mode,
-            training={"config": config.model_dump(mode="json"), "data": self.data, "epoch": row["epoch"]},
+            training={"config": config.settings(), "data": self.data, "epoch": row["epoch"]},
             accuracy=[accuracy],
         )
-
-    def _start_weights(self, path: Path) -> UltraTinyOD:
-        model, _ = load_checkpoint(path)
-        expected = variants_config(
-            self.config.variant,
-            in_channels=input_channels(self.config.resize_mode),
-            num_classes=len(self.config.class_ids),
-            anchors=model.config.anchors,
-        )
-        if model.config != expected:
-            raise ModelError(
-                f"{path}: is no variant {self.config.variant} for {self.config.resize_mode}",
-                hint="give the --variant, --resize-mode and --classes of the checkpoint",
-            )
-        return model.train()
-
-    def _check_same_run(self, info: Row, source: Path) -> None:
-        mine = self.config.model_dump(mode="json")
-        for name, value in info["config"].items():
-            if mine.get(name) != value:
-                raise ConfigError(
-                    f"{source}: was started with {name} = {value}, not {mine.get(name)}",
-                    hint="resume with the same settings, or start a new run with another --output",
-                )
-        if info["data"] != self.data:
-            raise ConfigError(
-                f"{source}: was started on other photos or labels ({info['data']['photos']} photos with"
-                f" {info['data']['boxes']} boxes, now {self.data['photos']} with {self.data['boxes']})",
-                hint="resume with the same --images",
-            )
-
-
-def _line(row: Row, epochs: int, seconds_left: float) -> str:
-    text = f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.4f}  box {row['box']:.4f}  score {row['cls']:.4f}"
-    if "map50" in row:
-        text += f"  mAP@0.5 {row['map50']:.4f}  mAP@0.5:0.95 {row['map50_95']:.4f}"
-    minutes, seconds = divmod(round(seconds_left), 60)
-    return f"{text}  {row['images_per_second']:.0f} images/s  {minutes}:{seconds:02d} left"
