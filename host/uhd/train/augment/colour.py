@@ -29,21 +29,28 @@ def _each(values: Tensor, planes: Tensor) -> Tensor:
 
 def to_hsv(planes: Tensor, white: float) -> tuple[Tensor, Tensor, Tensor]:
     """Hue (of a full circle, 0..1), saturation (0..1) and value (0..white) of RGB planes, [n,h,w] each."""
-    value, which = planes.max(1)
-    spread = value - planes.amin(1)
-    safe = torch.where(spread > 0, spread, 1.0)
     r, g, b = planes.unbind(1)
-    turn = torch.where(which == 0, (g - b) / safe, torch.where(which == 1, (b - r) / safe + 2, (r - g) / safe + 4))
-    return (turn / 6) % 1.0, spread / value.clamp(min=white * 1e-9), value
+    value = torch.maximum(torch.maximum(r, g), b)
+    spread = value - torch.minimum(torch.minimum(r, g), b)
+    sixth = 1 / spread.clamp(min=white * 1e-9)
+    turn = torch.where(value == g, (b - r).mul_(sixth).add_(2), (r - g).mul_(sixth).add_(4))
+    turn = torch.where(value == r, (g - b).mul_(sixth), turn).div_(6)
+    return turn.add_(turn < 0), spread.div_(value.clamp(min=white * 1e-9)), value
 
 
 def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """The inverse of ``to_hsv``; hue is taken modulo 1. Planes [n,3,h,w]."""
-    planes = []
-    for offset in (5.0, 3.0, 1.0):  # of red, green, blue
-        sector = (hue * 6 + offset) % 6
-        planes.append(value - value * saturation * torch.minimum(sector, 4 - sector).clamp_(0, 1))
-    return torch.stack(planes, 1)
+    planes = torch.empty((len(hue), 3, *hue.shape[1:]), device=hue.device)
+    colour = value * saturation
+    angle = (hue - hue.floor()).mul_(6)
+    missing = (  # red is full up to a sixth from 0 and 6, green from 2, blue from 4; none is left a third away
+        (angle - 3).abs_().neg_().add_(2),
+        (angle - 2).abs_().sub_(1),
+        (angle - 4).abs_().sub_(1),
+    )
+    for channel, part in enumerate(missing):
+        torch.addcmul(value, part.clamp_(0, 1), colour, value=-1, out=planes[:, channel])
+    return planes
 
 
 class RandomHSV(PictureOp):

@@ -10,6 +10,9 @@ from uhd.train.augment.canvas import MIN_AREA, Canvas
 from uhd.train.augment.op import CanvasOp, Factors, between, probability, whole_between
 from uhd.train.augment.pictures import noise
 
+#: Labels are single precision: an edge of whole pixels may come out a little beside it.
+_ROUNDING = 1e-2
+
 
 def _partners(u: Tensor, canvas: Canvas) -> Tensor:
     """Uniform numbers -> photos of the store."""
@@ -58,12 +61,14 @@ class CopyPaste(CanvasOp):
     """Objects of ``sample_num`` other pictures, cut out as rectangles and put down anywhere.
 
     At most ``max_paste_objects`` of each picture; their size, as a part of the picture, changes by ``scale_jitter``.
+    An object of which a rectangle in front of it leaves less than ``min_visibility`` loses its box.
     """
 
     prob: float = probability(0.3)
     sample_num: int = Field(default=1, ge=0, le=100)
     max_paste_objects: int = Field(default=5, ge=0)
     scale_jitter: Factors = (0.8, 1.2)
+    min_visibility: float = probability(0.25)
 
     @property
     def draws(self) -> int:
@@ -88,12 +93,27 @@ class CopyPaste(CanvasOp):
 
         extent = store.sizes[photos[place]].flip(1).double()
         centre, half = store.boxes[box, :2].double() * extent, store.boxes[box, 2:].double() * extent / 2
-        near = torch.minimum(torch.floor(centre - half).clamp(min=0), extent - 1)
-        far = torch.maximum(torch.minimum(torch.ceil(centre + half), extent), near + 1)
+        near = torch.minimum(torch.floor(centre - half + _ROUNDING).clamp(min=0), extent - 1)
+        far = torch.maximum(torch.minimum(torch.ceil(centre + half - _ROUNDING), extent), near + 1)
         size = canvas.size[rows[place]]
         patch = (far - near) / extent * size * between(chance[:, 1:2], self.scale_jitter)
         patch = torch.minimum(torch.floor(patch).clamp(min=1), size)
         corner = whole_between(chance[:, 2:], 0.0, size - patch).double()
         scale = (far - near) / patch
         canvas.add_layers(rows[place], photos[place], near - corner * scale, size * scale, near, far)
+        behind = len(canvas.box_row)
         canvas.add_boxes(rows[place], store.labels[box], corner, corner + patch)
+        canvas.keep_boxes(~_hidden(canvas, behind, 1 - self.min_visibility))
+
+
+def _hidden(canvas: Canvas, behind: int, part: float) -> Tensor:
+    """Whether more than ``part`` of a box lies beneath one of the boxes from number ``behind`` on, put down later."""
+    number = torch.arange(len(canvas.box_row))
+    later = (number[behind:] > number[:, None]) & (canvas.box_row[behind:] == canvas.box_row[:, None])  # [T,P]
+    box, patch = torch.nonzero(later, as_tuple=True)
+    low = torch.maximum(canvas.box_low[box], canvas.box_low[behind:][patch])
+    high = torch.minimum(canvas.box_high[box], canvas.box_high[behind:][patch])
+    covered = (high - low).clamp(min=0).prod(1) > part * (canvas.box_high - canvas.box_low).prod(1)[box]
+    hidden = torch.zeros(len(number), dtype=torch.bool)
+    hidden[box[covered]] = True
+    return hidden

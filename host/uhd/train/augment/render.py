@@ -39,12 +39,15 @@ def axis_taps(
     last = torch.ceil(span[:, None] + part) - 1
     number = torch.arange(out, dtype=torch.float64)
     single = mode.startswith("torch")  # torch computes the step in single precision, OpenCV in double
-    step = (span.float() / out).double() if single else 1.0 / (out / span)
+    # divisions of tensors: torch makes `number / tensor` a product with the reciprocal, which rounds twice
+    outs, one = torch.full_like(span, out), torch.ones_like(span)
+    step = (span.float() / outs.float()).double() if single else one / (outs / span)
     if "linear" in mode:
-        place = (step[:, None] * (number + 0.5) - 0.5 + part).float().clamp(min=0)
-        first = torch.minimum(torch.floor(place).double(), last)
+        place = (step[:, None] * (number + 0.5) - 0.5 + part).clamp(min=0)
+        place = place.float().double() if single else place
+        first = torch.minimum(torch.floor(place), last)
         second = torch.minimum(first + 1, last)
-        weight = place - first.float()
+        weight = (place - first).float()
     else:
         exact = step[:, None] * number + part
         first = torch.minimum(torch.floor(exact.float() if single else exact).double(), last)
@@ -56,8 +59,8 @@ def axis_taps(
         centre = index + 0.5
         return index.long(), (centre >= seen_low[:, None]) & (centre < seen_high[:, None])
 
-    one = photo_pixel(first)
-    return Taps(*one, *(one if weight is None else photo_pixel(second)), weight)
+    near = photo_pixel(first)
+    return Taps(*near, *(near if weight is None else photo_pixel(second)), weight)
 
 
 def render(canvas: Canvas, size: tuple[int, int], mode: str) -> tuple[Tensor, float]:
