@@ -143,6 +143,14 @@ def test_presets_are_part_of_the_package() -> None:
     assert not re.search(r"^\*\.ya?ml$|presets", ignored, re.MULTILINE)
 
 
+def test_every_operation_and_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "augmentation.md").read_text()
+    for name, kind in OPS.items():
+        row = next((line for line in text.splitlines() if line.startswith(f"| `{name}`")), "")
+        missing = [key for key in kind.model_fields if key != "prob" and f"`{key}`" not in row]
+        assert row and not missing, f"docs/augmentation.md: {name} lacks {missing}"
+
+
 def test_what_is_dumped_is_parsed_to_the_same() -> None:
     everything = {name: kind() for name, kind in OPS.items()}
     pre = tuple(op for op in everything.values() if isinstance(op, CanvasOp))

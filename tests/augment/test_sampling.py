@@ -50,7 +50,7 @@ def test_whole_photos_are_the_image_contract(mode: str, size: tuple[int, int]) -
     width=st.integers(1, 300),
     height=st.integers(1, 300),
     flips=st.tuples(st.booleans(), st.booleans()),
-    mode=st.sampled_from(["opencv_inter_nearest", "torch_nearest", "opencv_inter_nearest_yuv422", "torch_bilinear"]),
+    mode=st.sampled_from([mode for mode in RESIZE_MODES if mode != "opencv_inter_linear"]),
 )
 def test_a_window_is_pad_crop_mirror_resize(
     photo: int, x: int, y: int, width: int, height: int, flips: tuple[bool, bool], mode: str
@@ -91,9 +91,9 @@ def test_a_crop_of_a_mirrored_crop_is_one_window(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("mode", INTEGER_MODES)
 def test_fractions_of_bytes_are_rounded_before_colours_are_packed(mode: str) -> None:
-    planes = torch.rand(2, 3, 8, 8) * 280 - 10
+    planes = torch.rand(2, 3, 8, 8) * 255
     got = network_images(Pictures(planes, 255.0, FLAT.repeat(2)), mode)
-    rounded = planes.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    rounded = planes.round().to(torch.uint8).permute(0, 2, 3, 1)
     assert torch.equal(got, network_input(rounded, mode))
     assert got.is_contiguous(memory_format=torch.channels_last)
 

@@ -49,9 +49,9 @@ def network_images(pictures: Pictures, resize_mode: str) -> Tensor:
     channels = input_channels(mode)
     out = torch.empty((count, height, width, channels), device=pictures.planes.device)
     if "linear" in mode:
-        out.copy_((pictures.planes / pictures.white).clamp_(0, 1).permute(0, 2, 3, 1))
+        out.copy_((pictures.planes / pictures.white).permute(0, 2, 3, 1))
         return out.permute(0, 3, 1, 2)
-    byte = pictures.planes.round().clamp_(0, 255)
+    byte = pictures.planes.round()
     if channels == 3:
         torch.div(byte.permute(0, 2, 3, 1), 255, out=out)
     elif channels == 2:
