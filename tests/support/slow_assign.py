@@ -1,4 +1,4 @@
-"""Slow assigners, one object at a time in plain Python, written from their descriptions. Predictions are lists of boxes."""
+"""Slow assigners, one object at a time in plain Python, written from their descriptions."""
 
 from __future__ import annotations
 

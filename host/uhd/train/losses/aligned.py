@@ -32,7 +32,7 @@ def assign(
     candidate gets the object's best IoU.
     """
     aligned = torch.where(valid & (iou > 0), _power(score, score_power) * _power(iou, iou_power), -1.0)
-    alignment, place = aligned.topk(min(topk, aligned.shape[1]), dim=1)
+    alignment, place = aligned.topk(min(topk, aligned.shape[1]), dim=1, sorted=False)
     picked, overlap = row.gather(1, place), iou.gather(1, place)
     keep = one_owner(picked, alignment, alignment >= 0, size)
     alignment, overlap = alignment * keep, overlap * keep

@@ -55,7 +55,7 @@ def time_losses(
     """
     anchors = torch.tensor(_ANCHORS)
     maps, targets = example(batch, side, objects=objects)
-    kinds = {
+    kinds: dict[str, DetectionLoss | AnchorLoss] = {
         "aligned": DetectionLoss(RankedSettings(), "quality_cls"),
         "legacy": AnchorLoss(AnchorLossSettings(loss_mode=mode, iou_loss="ciou", anchor_assigner="legacy")),
         "simota": AnchorLoss(AnchorLossSettings(loss_mode=mode, iou_loss="ciou", anchor_assigner="simota")),

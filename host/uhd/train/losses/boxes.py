@@ -41,8 +41,9 @@ def _overlap(kind: Kind, a: Tensor, b: Tensor, slopes: bool) -> tuple[Tensor, Te
     Where two edges are equal, each counts half, as in ``torch.minimum``.
     """
     centre, side = a[:2], a[2:]
-    low, high = centre - side * 0.5, centre + side * 0.5
-    low_b, high_b = b[:2] - b[2:] * 0.5, b[:2] + b[2:] * 0.5
+    half, half_b = side * 0.5, b[2:] * 0.5
+    low, high = centre - half, centre + half
+    low_b, high_b = b[:2] - half_b, b[:2] + half_b
     reach = torch.minimum(high, high_b) - torch.maximum(low, low_b)
     meet = reach.clamp(min=0)
     overlap = meet[0] * meet[1]
@@ -67,7 +68,8 @@ def _overlap(kind: Kind, a: Tensor, b: Tensor, slopes: bool) -> tuple[Tensor, Te
         value = iou - (area - union) / area
         if slopes:
             d_union = d_area - d_overlap
-            d_value = d_value + d_union / area - torch.cat([hull.flip(0)] * 2) * d_hull * (union / area.square())
+            d_area_hull = (d_hull.view(2, 2, *d_hull.shape[1:]) * hull.flip(0)).view_as(d_hull)
+            d_value = d_value + d_union / area - d_area_hull * (union / area.square())
         return value, d_value if slopes else None
     diagonal = hull.square().sum(0)
     bound = diagonal.clamp(min=_EPS)
@@ -79,8 +81,8 @@ def _overlap(kind: Kind, a: Tensor, b: Tensor, slopes: bool) -> tuple[Tensor, Te
     alpha = aspect / (1 - iou + aspect + _EPS)
     value = iou - away - alpha * aspect
     if slopes:
-        d_bound = torch.cat([hull] * 2) * d_hull * (2 * (diagonal >= _EPS))
-        d_value = d_value + d_bound * (away / bound)
+        d_bound = (d_hull.view(2, 2, *d_hull.shape[1:]) * hull).view_as(d_hull)
+        d_value = d_value + d_bound * (2 * away / bound * (diagonal >= _EPS))
         d_value[:2] -= 2 * apart / bound
         turn = alpha * angle * (8 / math.pi**2) / ((side[1] + _EPS) * (1 + ratio.square()))
         d_value[2:] -= torch.stack([turn, -turn * ratio])
@@ -112,7 +114,8 @@ def overlap(kind: Kind, first: Tensor, second: Tensor) -> Tensor:
     """
     if kind not in ("iou", "giou", "ciou"):
         raise ValueError(f"unknown overlap {kind!r}: choose one of iou, giou, ciou")
-    return _Overlap.apply(kind, first, second.detach())  # type: ignore[no-untyped-call]
+    value: Tensor = _Overlap.apply(kind, first, second.detach())  # type: ignore[no-untyped-call]
+    return value
 
 
 def pair_iou(first: Tensor, second: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from uhd.train.losses.anchor import AnchorLoss, AnchorLossSettings
 from uhd.train.losses.attributes import split_targets
 from uhd.train.losses.centernet import centernet_loss
 from uhd.train.losses.detr import detr_loss
-from uhd.train.losses.parts import LossParts, settings_from
+from uhd.train.losses.parts import LossMode, LossParts, settings_from
 from uhd.train.losses.ranked import DetectionLoss
 from uhd.train.targets import Targets
 
@@ -44,7 +44,7 @@ def make_criterion(config: Any, model_config: Any) -> Criterion:
     all but the ranked loss.
     """
     names, classes = tuple(model_config.map_names), int(model_config.class_count)
-    mode = getattr(config, "loss_mode", "default")
+    mode: LossMode = getattr(config, "loss_mode", "default")
     if model_config.head == "centernet":
         return Criterion(names, classes, 0, lambda model, maps, objects, _: centernet_loss(maps, objects, mode))
     if model_config.head == "detr":

@@ -38,7 +38,7 @@ class _RankedScore(torch.autograd.Function):
     def forward(
         ctx: Any, place: Tensor, target: Tensor, weight: Tensor, keep: Tensor, background: float, *logits: Tensor
     ) -> Tensor:
-        shape = torch.broadcast_shapes(*(logit.shape for logit in logits))
+        shape = logits[0].shape[0], max(logit.shape[1] for logit in logits)
         flat = [logit.expand(shape).reshape(-1) for logit in logits]
         # Where all logits are large, r is tiny: a common factor e**-beyond is taken out of it and of every n.
         least = flat[0]
@@ -84,13 +84,14 @@ def ranked_score(
 ) -> Tensor:
     """Sum of the cross entropies of p, the product of the sigmoids of ``logits`` [rows, 1 or C].
 
-    ``place`` [S] numbers what is to become ``target`` [S] and weighs ``weight`` [S], as ``row * C + column``; only those
-    with ``keep`` [S] count, and they are distinct. Everything else is to become 0 and weighs ``background * p**2``.
-    Weights and targets carry no gradient.
+    ``place`` [S] numbers what is to become ``target`` [S] and weighs ``weight`` [S], as ``row * C + column``; only
+    those with ``keep`` [S] count, and they are distinct. Everything else is to become 0 and weighs
+    ``background * p**2``. Weights and targets carry no gradient.
     """
     if not logits[0].numel():
         return logits[0].sum()
-    return _RankedScore.apply(place, target, weight, keep, background, *logits)  # type: ignore[no-untyped-call]
+    total: Tensor = _RankedScore.apply(place, target, weight, keep, background, *logits)  # type: ignore[no-untyped-call]
+    return total
 
 
 class _SquaredExcess(torch.autograd.Function):
@@ -136,7 +137,7 @@ def smooth_l1_mean(logits: Tensor, row: Tensor, target: Tensor, keep: Tensor) ->
 
 
 def varifocal_sum(logits: Tensor, row: Tensor, target: Tensor, keep: Tensor) -> Tensor:
-    """Sum of the reference's varifocal loss of ``logits`` [rows,C] against ``target`` [S,C] at ``row`` [S], 0 elsewhere.
+    """Sum of the reference's varifocal loss of ``logits`` [rows,C]; ``target`` [S,C] at ``row`` [S], 0 elsewhere.
 
     Binary cross entropy times t**2 + 0.75 (1 - t) p**2, whose p carries gradient.
     """

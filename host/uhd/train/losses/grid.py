@@ -44,10 +44,8 @@ def table(part: Tensor, anchors: int) -> Tensor:
 
 def centre_cells(targets: Targets, grid: Grid) -> tuple[Tensor, Tensor]:
     """Column and row [T] of each object's centre; a centre outside counts to the cell at the border."""
-    limits = torch.tensor([grid.width, grid.height], device=targets.boxes.device)
-    cell = (targets.boxes[:, :2] * limits).long()
-    cell = torch.minimum(cell.clamp(min=0), limits - 1)
-    return cell[:, 0], cell[:, 1]
+    x, y = targets.boxes[:, 0] * grid.width, targets.boxes[:, 1] * grid.height
+    return x.long().clamp(0, grid.width - 1), y.long().clamp(0, grid.height - 1)
 
 
 @dataclass(frozen=True)
@@ -106,15 +104,15 @@ def near(targets: Targets, grid: Grid, radius: int) -> Near:
 
 
 def decode_rows(box: Tensor, row: Tensor, sizes: Tensor, grid: Grid) -> Tensor:
-    """Boxes of the candidates ``row`` [S] as [4,S], with gradient to the logits ``box`` [rows,4] and ``sizes`` [A,2]."""
+    """Boxes of the candidates ``row`` [S] as [4,S]; gradient to the logits ``box`` [rows,4] and ``sizes`` [A,2]."""
     cell = torch.div(row, grid.anchors, rounding_mode="floor")
     anchor = row - cell * grid.anchors
     line = torch.div(cell, grid.width, rounding_mode="floor")
-    place = torch.stack([cell - line * grid.width, line % grid.height])
-    logits = box.index_select(0, row).t()
-    scale = torch.tensor([[1 / grid.width], [1 / grid.height]], device=box.device, dtype=box.dtype)
+    x, y = cell - line * grid.width, line % grid.height
+    logits = box.index_select(0, row).t().contiguous()
+    centre = logits[:2].sigmoid()
     extent = functional.softplus(logits[2:]) * sizes.index_select(0, anchor).t()
-    return torch.cat([(logits[:2].sigmoid() + place) * scale, extent])
+    return torch.cat([((centre[0] + x) / grid.width)[None], ((centre[1] + y) / grid.height)[None], extent])
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def assign_legacy(targets: Targets, sizes: Tensor, grid: Grid, mode: LossMode, m
         index = torch.arange(len(row), device=row.device)
         last = torch.full((grid.size,), -1, device=row.device).scatter_reduce_(0, row, index, "amax")
         alive = last[row] == index
-    elif len(row) and row.unique().numel() < len(row):
+    elif len(torch.unique(row)) < len(row):
         row, alive = _settle(fit, cell, targets, grid, multi_label)
     keep = alive[:, None]
     return Matches(row[:, None], keep, keep.to(fit.dtype))

@@ -59,7 +59,7 @@ def hungarian(costs: Costs) -> Pairs:
 
 
 def greedy(costs: Costs) -> Pairs:
-    """Rows and columns of the matching that takes the cheapest remaining pair again and again, as the reference does."""
+    """Rows and columns of the reference's matching: the cheapest pair that is left, again and again."""
     rows: list[int] = []
     columns: list[int] = []
     for place in np.argsort(costs, axis=None, kind="stable"):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uhd.train.losses.boxes import Planes, overlap, planes
+from uhd.train.losses.boxes import Planes, overlap, plane_iou, planes
 from uhd.train.losses.grid import Grid, Matches, Near, decode_rows, one_owner
 from uhd.train.targets import Targets
 
@@ -22,15 +22,15 @@ def assign_simota(box: Tensor, cls: Tensor | None, sizes: Tensor, targets: Targe
     plus 3 (1 - GIoU). An object takes as many as its ``topk`` best IoUs sum up to, at least 1; a candidate that several
     want goes to the one for which it is cheapest.
     """
-    predicted, truth = torch.stack(near.decode(box, sizes)), targets.boxes.t()[:, :, None]
-    iou = torch.where(near.valid, overlap("iou", predicted, truth), 0.0)
-    cost = _BOX_COST * (1 - overlap("giou", predicted, truth))
+    predicted, truth = near.decode(box, sizes), planes(targets.boxes[:, None])
+    iou = torch.where(near.valid, plane_iou(predicted, truth), 0.0)
+    cost = _BOX_COST * (1 - overlap("giou", torch.stack(predicted), targets.boxes.t()[:, :, None]))
     if cls is not None:
         label = targets.label[:, None, None].expand(-1, iou.shape[1], 1)
         cost = cost + functional.softplus(-near.pick(cls).gather(2, label)[:, :, 0])
     cost = cost.masked_fill(~near.valid, torch.inf)
     most = min(topk, iou.shape[1])
-    number = iou.topk(most, dim=1).values.sum(1).int().clamp(1, most)
+    number = iou.topk(most, dim=1, sorted=False).values.sum(1).int().clamp(1, most)
     cheapest, place = cost.topk(most, dim=1, largest=False)
     wanted = (torch.arange(most, device=box.device) < number[:, None]) & cheapest.isfinite()
     row = near.row.gather(1, place)
@@ -53,10 +53,10 @@ def matrix_iou(first: Planes, second: Planes) -> Tensor:
 def assign_simota_reference(
     box: Tensor, sizes: Tensor, targets: Targets, grid: Grid, topk: int
 ) -> tuple[Matches, Tensor]:
-    """The reference's: an object takes its best IoUs anywhere in the image and the first object to ask gets a candidate.
+    """The reference's: an object takes its best IoUs anywhere in the image, and a candidate its first object.
 
-    Its cost decides nothing, so it is not computed. Returns the matches, ``score`` being the IoU of all that is wanted,
-    and what is wanted.
+    The cost decides nothing there, so it is not computed. Returns the matches, ``score`` being the
+    IoU of all that is wanted, and what is wanted.
     """
     device = box.device
     anchor = torch.arange(grid.anchors, device=device)[:, None]
