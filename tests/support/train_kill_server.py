@@ -6,7 +6,6 @@ in processes that are killed and resumed until KILLS kills have hit, and prints 
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import random
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from support.scenes import scene_store
-from support.train_runs import tiny
+from support.train_runs import tiny, warm_up
 from uhd.train.photos import PhotoStore
 from uhd.train.progress import Watcher
 from uhd.train.trainer import Trainer
@@ -50,18 +49,6 @@ class Beats(Watcher):
 
     def step(self, epoch: int, step: int, loss: torch.Tensor) -> None:
         os.write(self.pipe, b".")
-
-
-def warm_up(folder: Path, photos: PhotoStore) -> None:
-    """Load what a run loads and compile its convolutions here, where every fork finds them. Starts no threads."""
-    for name in ("cv2", "hotcoco", "jinja2", "tensorboardX", "yaml", "uhd.train.report.page"):
-        importlib.import_module(name)
-    trainer = Trainer(tiny(batch_size=2), photos, photos, folder)
-    batch = trainer.batches.batch(trainer.batches.order(0), 0, 0)
-    if torch.cuda.is_available():  # a backward pass would start a thread for the GPU, and forks could not follow
-        trainer.model.maps(batch.images)
-    else:
-        trainer.learner.learn(batch, 0)
 
 
 def die(*_: Any) -> None:

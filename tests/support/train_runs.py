@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,15 @@ def in_parts(config: TrainConfig, photos: PhotoStore, folder: Path) -> Trainer:
         part = Trainer(config, photos, photos, folder, resume=epoch > 0)
         part.run(stop_after=1)
     return part
+
+
+def warm_up(folder: Path, photos: PhotoStore) -> None:
+    """Load what a run loads and compile its convolutions here, where every fork finds them. Starts no threads."""
+    for name in ("cv2", "hotcoco", "jinja2", "tensorboardX", "yaml", "uhd.train.report.page"):
+        importlib.import_module(name)
+    trainer = Trainer(tiny(batch_size=2), photos, photos, folder)
+    batch = trainer.batches.batch(trainer.batches.order(0), 0, 0)
+    if torch.cuda.is_available():  # a backward pass would start a thread for the GPU, and forks could not follow
+        trainer.model.maps(batch.images)
+    else:
+        trainer.learner.learn(batch, 0)

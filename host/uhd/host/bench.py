@@ -1,4 +1,4 @@
-"""``bench``: what the reference runtime costs."""
+"""``bench``: what the reference runtime costs, and what training does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from uhd.host.bench_train import command as train
 from uhd.host.ui import Steps, emit_json, human_bytes, print_table
 
 EPILOG = """\b
@@ -14,12 +15,16 @@ Examples:
   python -m uhd.host bench runtime
   python -m uhd.host bench runtime --model model.espdl --layers
   python -m uhd.host bench runtime --model model.espdl --onnx model.onnx --json
+  python -m uhd.host bench train --json
 """
 
 
 @click.group("bench", epilog=EPILOG)
 def command() -> None:
-    """Measure the reference runtime."""
+    """Measure the reference runtime, or training."""
+
+
+command.add_command(train)
 
 
 @command.command("runtime", epilog=EPILOG)

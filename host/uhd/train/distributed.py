@@ -80,7 +80,7 @@ class ProcessTeam(Team):
         device = next(iter(whole.values())).device
         lengths = torch.zeros(self.size, dtype=torch.int64, device=device)
         lengths[self.rank] = len(targets)
-        with _named():
+        with told_simply():
             dist.all_reduce(lengths)
         many = lengths.tolist()
         fields: dict[str, Any] = {}
@@ -97,7 +97,7 @@ class ProcessTeam(Team):
         padded = mine.new_zeros((longest, *mine.shape[1:]))
         padded[: len(mine)] = mine
         parts = [torch.empty_like(padded) for _ in counts]
-        with _named():
+        with told_simply():
             dist.all_gather(parts, padded)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
@@ -107,7 +107,7 @@ class ProcessTeam(Team):
         have = torch.tensor([float(p.grad is not None) for p in trained], device=extra.device)
         flat = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1).float() for p in trained]
         message = torch.cat([*flat, have, extra.detach().reshape(-1).float()])
-        with _named():
+        with told_simply():
             dist.all_reduce(message)
         *parts, any_have, total = message.split([len(part) for part in flat] + [len(have), extra.numel()])
         for parameter, part, used in zip(trained, parts, any_have.tolist(), strict=True):
@@ -117,13 +117,13 @@ class ProcessTeam(Team):
 
     def gather_objects(self, value: T) -> list[T]:
         parts: list[Any] = [None] * self.size
-        with _named():
+        with told_simply():
             dist.all_gather_object(parts, value)
         return parts
 
     def share(self, value: T) -> T:
         parts: list[Any] = [value]
-        with _named():
+        with told_simply():
             dist.broadcast_object_list(parts, src=0)
         return parts[0]  # type: ignore[no-any-return]
 
@@ -133,7 +133,7 @@ class ProcessTeam(Team):
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def told_simply() -> Iterator[None]:
     """A peer that is gone, told in one line: its own message says why."""
     try:
         yield

@@ -23,9 +23,9 @@ PATIENCE = 32
 class Guard:
     """Remembers the parts of each step's loss until the next look, so that a GPU need not be waited for every step."""
 
-    def __init__(self, device: torch.device, folder: Path) -> None:
+    def __init__(self, device: torch.device, folder: Path, rank: int = 0) -> None:
         self.patience = 1 if device.type == "cpu" else PATIENCE
-        self.folder = folder
+        self.path = folder / (f"nan_batch_{rank}.npz" if rank else NAN_BATCH)
         self._pending: list[tuple[int, Tensor]] = []
         self._names: tuple[str, ...] = ()
 
@@ -52,7 +52,7 @@ class Guard:
         what = ", ".join(name for name in bad if name != "loss") or "loss"
         where = f"epoch {epoch + 1}, step {step + 1}"
         try:
-            path = save_batch(self.folder / NAN_BATCH, remake(step), epoch, step, values)
+            path = save_batch(self.path, remake(step), epoch, step, values)
             kept = f"the batch is in {path}"
         except OSError as error:
             kept = f"the batch could not be written ({error.strerror})"

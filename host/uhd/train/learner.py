@@ -59,6 +59,7 @@ class Learner:
         self.precision = Precision(device, config.use_amp, config.amp_dtype)
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        self._statistics = [b for module in norms for b in module.buffers() if b.is_floating_point()]
         self._norms = [(module, module.momentum) for module in norms if module.momentum]
 
     @property
@@ -78,6 +79,7 @@ class Learner:
         whether any process wants to ``stop``.
         """
         self._prepare(number)
+        before = [value.clone() for value in self._statistics] if self.precision.scales else []
         outputs, taught = self._forward(batch)
         rows = self.team.rows(self.count)
         both, targets = self.team.gather({**outputs, **taught}, batch.targets, self.count)
@@ -97,6 +99,8 @@ class Learner:
             values["gradient"] = nn.utils.clip_grad_norm_(self.trained, self.config.grad_clip_norm)
         scaler.step(self.optimizer)
         scaler.update()
+        for now, then in zip(self._statistics, before, strict=False):  # a forward pass may overflow too
+            now.copy_(torch.where(now.isfinite().all(), now, then))
         if self.ema is not None:
             self.ema.update()
         return values, stop if self.team.size == 1 else bool(wanted.item())

@@ -37,6 +37,9 @@ from uhd.train.task import make_task
 HOPEFUL_EVALUATIONS = 3
 NOTHING = 1e-3
 
+#: Among the sums of an epoch: the steps that count.
+COUNTED = "steps"
+
 
 class Trainer:
     """One run in one folder: ``state.safetensors`` (to resume), ``best`` and ``last`` weights, ``metrics.jsonl``.
@@ -162,7 +165,7 @@ class Trainer:
     def _run_epoch(self, signals: StopSignals) -> None:
         order = self.batches.order(self.epoch)
         rows = self.team.rows(self.batch_count)
-        guard = Guard(self.device, self.output)
+        guard = Guard(self.device, self.output, self.team.rank)
 
         def make(step: int) -> Batch:
             if rows is None:
@@ -176,14 +179,10 @@ class Trainer:
             for batch in batches:
                 number = self.epoch * self.steps + self.step
                 values, stop = self.learner.learn(batch, number, bool(signals.received))
-                if self.learner.precision.scales:
-                    values.pop("gradient", None)  # overflows now and then, which the scaler handles
-                else:
+                if not self.learner.precision.scales:  # there, overflow happens, and the scaler leaves the step out
                     guard.watch(self.step, values)
                     guard.look(self.epoch, make)
-                    values.pop("gradient", None)
-                for name, value in values.items():
-                    self.sums[name] = self.sums[name] + value if name in self.sums else value
+                self._add(values)
                 self.step += 1
                 self.watcher.step(self.epoch, self.step, values["loss"])
                 if stop and self.step < self.steps:
@@ -192,7 +191,8 @@ class Trainer:
         guard.look(self.epoch, make, now=True)
         self.learner.check()
         seconds = time.monotonic() - started
-        means = {name: float(value) / self.steps for name, value in self.sums.items()}
+        counted = float(self.sums.pop(COUNTED))
+        means = {name: float(value) / max(1.0, counted) for name, value in self.sums.items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         row: Row = {"epoch": self.epoch, "lr": self.learner.rate, **means}
         if self.epoch % self.config.eval_interval == 0 or self.epoch == self.config.epochs:
@@ -207,6 +207,16 @@ class Trainer:
         stop = stop or (self.team.size == 1 and bool(signals.received))
         if stop and self.epoch < self.config.epochs:
             self._stop(signals.received, saved=True)
+
+    def _add(self, values: dict[str, Tensor]) -> None:
+        """Add a step's figures up for the epoch's means; those of a step that overflowed do not count."""
+        values = {COUNTED: torch.ones_like(values["loss"]), **values}
+        values.pop("gradient", None)
+        if self.learner.precision.scales:
+            finite = values["loss"].isfinite()
+            values = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in values.items()}
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
 
     def _write_best(self) -> None:
         """The best weights, which are the present ones, with figures and pictures of what they find."""
