@@ -130,7 +130,9 @@ def test_coinciding_boxes_are_those_of_one_image() -> None:
 def test_the_timing_names_every_loss() -> None:
     before = torch.get_num_threads()
     times = time_losses(batch=2, side=4, runs=10)
-    assert set(times) == {f"{name}{kind}" for name in ("aligned", "legacy", "simota") for kind in ("", "_median")}
+    assert set(times) == {
+        f"{name}{kind}" for name in ("aligned", "legacy", "simota") for kind in ("", "_median", "_cpu")
+    }
     for name in ("aligned", "legacy", "simota"):
-        assert 0 < times[name] <= times[f"{name}_median"]
+        assert 0 < times[name] <= times[f"{name}_median"] and times[f"{name}_cpu"] > 0
     assert torch.get_num_threads() == before

@@ -50,8 +50,9 @@ def time_losses(
 ) -> dict[str, float]:
     """Milliseconds a step of the losses ``aligned``, ``legacy`` and ``simota``, on one CPU thread.
 
-    A name alone is the fastest of ``runs`` steps, which other programs disturb least; ``*_median`` is the median. The
-    losses take turns, so that a busy moment meets all of them. ``mode`` is that of ``legacy`` and ``simota``.
+    A name alone is the fastest of ``runs`` steps, which other programs disturb least; ``*_median`` is the median, and
+    ``*_cpu`` the least CPU time of this thread (with one thread: what an idle machine would need at most). The losses
+    take turns, so that a busy moment meets all of them. ``mode`` is that of ``legacy`` and ``simota``.
     """
     anchors = torch.tensor(_ANCHORS)
     maps, targets = example(batch, side, objects=objects)
@@ -63,6 +64,7 @@ def time_losses(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     spent: dict[str, list[float]] = {name: [] for name in kinds}
+    cpu: dict[str, list[float]] = {name: [] for name in kinds}
     try:
         for turn in range(-(-runs // 10) + 1):
             for name, loss in kinds.items():
@@ -70,11 +72,13 @@ def time_losses(
                     scale = torch.ones_like(anchors, requires_grad=True)
                     for part in maps.values():
                         part.grad = None
-                    started = time.perf_counter()
+                    started, own = time.perf_counter(), time.thread_time()
                     loss(maps, anchors, scale, targets).total.backward()  # type: ignore[no-untyped-call]
                     if turn:  # the first turn warms up
                         spent[name].append(1000 * (time.perf_counter() - started))
+                        cpu[name].append(1000 * (time.thread_time() - own))
     finally:
         torch.set_num_threads(before)
     result = {name: min(times) for name, times in spent.items()}
-    return result | {f"{name}_median": statistics.median(times) for name, times in spent.items()}
+    result |= {f"{name}_median": statistics.median(times) for name, times in spent.items()}
+    return result | {f"{name}_cpu": min(times) for name, times in cpu.items()}
