@@ -163,7 +163,7 @@ class Learner:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that a resumed run needs, by name."""
-        parts: dict[str, Mapping[str, Tensor]] = {"model": self.model.state_dict()}
+        parts: dict[str, Mapping[str, Tensor]] = {"model": self.model.state_dict(), "start": self.task.start}
         if self.ema is not None:
             parts["ema"] = self.ema.model.state_dict()
         if self.distiller is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Task:
     model: Any
     criterion: Criterion
     distiller: Distiller | None = None
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    """The weights from which ``model`` was prepared for the chip's grid, where it was."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,11 +62,17 @@ def make_model(config: TrainConfig, store: PhotoStore, anchors: Tensor | None = 
 
 
 def make_task(
-    config: TrainConfig, store: PhotoStore, ckpt: Path | None = None, *, strict: bool = True
+    config: TrainConfig,
+    store: PhotoStore,
+    ckpt: Path | None = None,
+    *,
+    strict: bool = True,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[Task, list[str]]:
     """The configured model, fresh or with the weights of ``ckpt``, its loss and its teacher; and lines to tell.
 
-    See ``start_weights`` for ``strict``. With ``qat`` the model is prepared for the chip's grid.
+    See ``start_weights`` for ``strict``. With ``qat`` the model is prepared for the chip's grid. Which tensors
+    share one depends on the weights, so a resumed run gives those that it started with (``Task.start``).
     """
     settings = DistillSettings.from_config(config)
     teacher = load_teacher(Path(config.teacher_ckpt), settings) if config.teacher_ckpt else None
@@ -73,8 +81,11 @@ def make_task(
     if ckpt is not None:
         model, lines = start_weights(model, ckpt, config, strict=strict)
     criterion = make_criterion(config, model.config)
-    distiller = None
+    distiller, first = None, {}
     if config.qat:
+        if start:
+            model.load_state_dict(start)
+        first = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model = prepared(model, store, config)
     if settings.active:
         backbone = None
@@ -87,7 +98,7 @@ def make_task(
             if reset is not None:
                 reset()
         lines += [f"warning: {line}" for line in distiller.warnings]
-    return Task(model, criterion, distiller), lines
+    return Task(model, criterion, distiller, first), lines
 
 
 def start_weights(fresh: Any, path: Path, config: TrainConfig, *, strict: bool) -> tuple[nn.Module, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uhd.data.anchors_plot import write_anchor_plot
 from uhd.errors import ConfigError, UhdError
 from uhd.image.resize import input_channels
 from uhd.manifest import Accuracy, ModelManifest
@@ -39,6 +40,8 @@ NOTHING = 1e-3
 
 #: Among the sums of an epoch: the steps that count.
 COUNTED = "steps"
+
+ANCHOR_PLOT = "auto_anchors_wh"
 
 
 class Trainer:
@@ -100,7 +103,8 @@ class Trainer:
             check_same_run(state.info, state.source, config, self.data)
             if state.skipped:
                 self.watcher.say(f"warning: {state.skipped}; continuing from {state.source.name}")
-        task, lines = make_task(config, train, ckpt, strict=not ckpt_non_strict)
+        start = None if state is None else unpack(state.tensors, "start")
+        task, lines = make_task(config, train, ckpt, strict=not ckpt_non_strict, start=start)
         for line in lines:
             self.watcher.say(line)
         if config.qat and self.team.size > 1:
@@ -157,10 +161,18 @@ class Trainer:
             return
         self.folder.write_settings(self.config.model_dump(mode="json"))
         begun = f"resumed after epoch {self.epoch}" if self.epoch or self.step else "started"
+        if self.config.auto_anchors_plot and self.config.searches_anchors:
+            self._plot_anchors()
         self.board = Board(self.output, history=self.history)
         self.folder.log(f"{begun}: {machine(self.device)}, {self.team.size} processes, {self.data['photos']} photos")
         if self.history and not self.step:
             self._save_results(self.history[-1])
+
+    def _plot_anchors(self) -> None:
+        config = self.config
+        base = Path(config.auto_anchors_plot_path) if config.auto_anchors_plot_path else self.output / ANCHOR_PLOT
+        boxes, anchors = self.train.boxes[:, 2:].numpy(), self.model.anchors.detach().cpu().numpy()
+        write_anchor_plot(base, boxes, anchors, config.auto_anchors_alg, bias=config.auto_anchors_bias)
 
     def _run_epoch(self, signals: StopSignals) -> None:
         order = self.batches.order(self.epoch)
