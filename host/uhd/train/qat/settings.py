@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from uhd.errors import ConfigError
-from uhd.quantize.presets import Preset
+from uhd.quantize.presets import Preset, resolve_preset
 from uhd.quantize.settings import Settings
 
 #: What the flags ``--qat-backend`` and ``--qat-fuse`` mean here, for their help.
@@ -20,22 +20,25 @@ class QatSettings:
     Args:
         target: c, esp32s3 or esp32p4: decides rounding, bias widths, and whether weights have one exponent a channel.
         patterns: regular expressions of the operators that compute in int16, as for the quantizer.
-        preset: a published list of int16 operators instead of, or besides, patterns.
+        preset: a published list of int16 operators, or its name, instead of, or besides, patterns.
         bits: 8, or 16 for every operator that ESP-DL can run in int16.
         disable_observer_epoch: epoch, counted from 1, from which exponents stay as they are; 0: they never do.
         freeze_bn_epoch: epoch from which normalisation uses its running statistics, as the chip does; 0: never.
+        variant: letter of the model, for presets that are named in short.
     """
 
     target: str
     patterns: tuple[str, ...] = ()
-    preset: Preset | None = None
+    preset: Preset | str | None = None
     bits: int = 8
     disable_observer_epoch: int = 2
     freeze_bn_epoch: int = 3
+    variant: str | None = None
 
     def quantizer(self) -> Settings:
         """The quantizer's settings of the same choice; ranges by the quickest algorithm, as they are found anew."""
-        return Settings(self.target, self.patterns, self.preset, algorithm="minmax", bits=self.bits, test_vectors=False)
+        preset = resolve_preset(self.preset, self.variant) if isinstance(self.preset, str) else self.preset
+        return Settings(self.target, self.patterns, preset, algorithm="minmax", bits=self.bits, test_vectors=False)
 
     def check(self) -> None:
         """Raises ``ConfigError`` for a value out of range."""
