@@ -49,6 +49,22 @@ def test_show_draws_the_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert min(halves) == 0
 
 
+def test_show_what_training_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_scenes(tmp_path / "photos", 5)
+    (tmp_path / "grey.yaml").write_text("data_augment_post: {ToGray: 1}\n")
+    sheets = {}
+    for what in ("default", "aug", str(tmp_path / "grey.yaml")):
+        path = tmp_path / "sheet.png"
+        assert main(["dataset", "show", str(folder), "--augmented", what, "--output", str(path)]) == 0
+        assert "5 of 5 pictures" in capsys.readouterr().out
+        sheets[what] = cv2.imread(str(path)).astype(int)
+    assert (sheets["default"].shape != sheets["aug"].shape) or (sheets["default"] != sheets["aug"]).any()
+    colour = {what: float((sheet.max(2) - sheet.min(2)).mean()) for what, sheet in sheets.items()}
+    assert colour[str(tmp_path / "grey.yaml")] < 0.5 * colour["default"]
+    assert main(["dataset", "show", str(folder), "--augmented", "augg", "--output", str(tmp_path / "x.png")]) == 2
+    assert "augg" in capsys.readouterr().err and not (tmp_path / "x.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

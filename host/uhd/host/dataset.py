@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,7 @@ from uhd.host.ui import counter, emit_json, print_table
 
 if TYPE_CHECKING:
     from uhd.data.check import Report
+    from uhd.data.yolo import Sample
 
 EPILOG = """\b
 Examples:
@@ -35,6 +37,8 @@ Examples:
   python -m uhd.host dataset show photos/train --output sheet.png
   python -m uhd.host dataset show photos/val --count 60 --seed 7 --output sheet.png
   python -m uhd.host dataset show photos/train --classes 0,2 --network 64x64 --output sheet.png
+  python -m uhd.host dataset show photos/train --augmented default --output sheet.png
+  python -m uhd.host dataset show photos/train --augmented my.yaml --network 96x96 --output sheet.png
 """
 COCO_EPILOG = """\b
 Example:
@@ -121,6 +125,7 @@ def _print_report(title: str, report: Report) -> None:
 @click.option("--seed", default=0, show_default=True, help="Which pictures are chosen.")
 @click.option("--classes", help="Class ids to show, such as 0,2. Default: all.")
 @click.option("--network", metavar="HxW", help="Show what the network sees at this size, such as 64x64.")
+@click.option("--augmented", metavar="WHAT", help="Show what training sees: default, a preset, or a YAML file.")
 @click.option("--columns", default=6, show_default=True, type=click.IntRange(1, 40), help="Pictures side by side.")
 def show(
     path: Path,
@@ -130,6 +135,7 @@ def show(
     seed: int,
     classes: str | None,
     network: str | None,
+    augmented: str | None,
     columns: int,
 ) -> None:
     """Draw pictures of a folder or list file with their boxes on one sheet."""
@@ -141,9 +147,30 @@ def show(
 
     samples = load_split(path, image_dir, _ids(classes), problems=[])
     chosen = random.Random(seed).sample(samples, min(count, len(samples)))
-    sheet = sheet_of(chosen, size=_size(network), columns=columns)
+    if augmented is None:
+        sheet = sheet_of(chosen, size=_size(network), columns=columns)
+    else:
+        sheet = _augmented(chosen, augmented, _size(network) or (64, 64), seed, columns)
     write_picture(output, sheet)
     click.echo(f"{output}: {len(chosen)} of {len(samples)} pictures, {sheet.shape[1]}x{sheet.shape[0]}")
+
+
+def _augmented(samples: Sequence[Sample], what: str, size: tuple[int, int], seed: int, columns: int) -> Any:
+    """A sheet of one training batch made of ``samples``, BGR."""
+    from uhd.image.files import read_rgb
+    from uhd.train.augment.preview import preview
+    from uhd.train.config import parse_train_config
+    from uhd.train.photos import PhotoStore
+
+    labels = {int(label) for sample in samples for label in sample.boxes[:, 0]}
+    settings = {
+        "aug_config": None if what == "default" else what,
+        "img_size": f"{size[0]}x{size[1]}",
+        "seed": seed,
+        "classes": ",".join(map(str, range(max(labels, default=0) + 1))),
+    }
+    store = PhotoStore.build((read_rgb(sample.image), sample.boxes) for sample in samples)
+    return preview(store, parse_train_config(settings, "dataset show"), len(samples), columns=columns)[..., ::-1]
 
 
 @command.command("coco-person", epilog=COCO_EPILOG)
