@@ -94,6 +94,10 @@ def test_starts_from_a_checkpoint_s_architecture(
     before, _ = load_checkpoint(trained / "best.safetensors")
     after, manifest = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert after.config == before.config and manifest.input_height == 32
+    free = ["--w-bits", "4", "--score-mode", "quality", "--output", str(tmp_path / "free")]
+    invoke(*words, *free)
+    rounded, _ = load_checkpoint(tmp_path / "free" / "last.safetensors")
+    assert rounded.config.w_bits == 4 and rounded.config.score_mode == "quality"
     assert "is no variant Z" in fails(*words, "--variant", "Z", "--output", str(tmp_path / "z"))
 
 

@@ -136,6 +136,11 @@ def test_command_runs_as_written(
         assert manifest.training["config"]["lr"] == config.lr
         width = config_of_name(Path(config.ckpt).parent.name).width if config.ckpt else config.cnn_width
         assert model.config.width == width and len(model.config.anchors) == 8
+        if config.ckpt:  # the checkpoint's, told where the command says another
+            meant = config_of_name(Path(config.ckpt).parent.name)
+            assert model.config.with_anchors(meant.anchors) == meant
+            assert sum(model.config.anchors, ()) == pytest.approx(sum(meant.anchors, ()))
+            assert ("warning: cnn_width" in told) == (width != config.cnn_width)
         rows = [json.loads(line) for line in (tmp_path / "runs" / config.exp_name / "metrics.jsonl").open()]
         if config.teacher_ckpt:
             assert all(rows[0][name] > 0 for name in ("distill_box_l1", "distill_feat", "distill_kl"))

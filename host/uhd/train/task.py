@@ -16,6 +16,7 @@ from uhd.models import build_model
 from uhd.models.checkpoint import load_checkpoint
 from uhd.train.chip import prepared
 from uhd.train.config import TrainConfig
+from uhd.train.config.adopt import FREE
 from uhd.train.distill import Distiller, DistillSettings, load_backbone, load_teacher
 from uhd.train.losses.criterion import Criterion, make_criterion
 from uhd.train.losses.parts import LossParts
@@ -77,7 +78,8 @@ def make_task(
     settings = DistillSettings.from_config(config)
     teacher = load_teacher(Path(config.teacher_ckpt), settings) if config.teacher_ckpt else None
     taken = teacher.anchors if teacher is not None and config.override_from_teacher_anchors else None
-    model, lines = make_model(config, store, taken), []
+    model: Any = make_model(config, store, taken)
+    lines: list[str] = []
     if ckpt is not None:
         model, lines = start_weights(model, ckpt, config, strict=strict)
     criterion = make_criterion(config, model.config)
@@ -104,20 +106,25 @@ def make_task(
 def start_weights(fresh: Any, path: Path, config: TrainConfig, *, strict: bool) -> tuple[nn.Module, list[str]]:
     """``fresh`` with the weights of a checkpoint, and lines about what of it was not used.
 
-    ``strict`` wants the same architecture and colour contract, anchors aside (those of the checkpoint are taken).
+    ``strict`` wants the same architecture and colour contract; the anchors are the checkpoint's, and how scores and
+    roundings are made (``FREE``) is as configured.
     Otherwise what has the same name and shape is taken and the rest stays fresh. Raises ``ModelError`` for a file
     that cannot be used, and where nothing in it fits.
     """
     source, manifest = load_checkpoint(path)
     if strict:
-        mine, theirs = ({**model.config.options(), "anchors": None} for model in (fresh, source))
+        free = dict.fromkeys(FREE)
+        mine, theirs = ({**model.config.options(), **free} for model in (fresh, source))
         if type(fresh) is not type(source) or mine != theirs or manifest.resize_mode != config.resize_mode:
             what = f"variant {config.variant}" if config.variant else f"{config.arch} of these settings"
             raise ModelError(
                 f"{path}: is no {what} for {config.resize_mode}",
                 hint="give the settings of the checkpoint, or --ckpt-non-strict to take what fits",
             )
-        return source.train().requires_grad_(True), []
+        kept = {name: value for name, value in fresh.config.options().items() if name in FREE and name != "anchors"}
+        model = build_model(config.arch, {**source.config.options(), **kept})
+        model.load_state_dict(source.state_dict())
+        return model.train(), []
     wanted, given = fresh.state_dict(), source.state_dict()
     fits = {name: value for name, value in given.items() if name in wanted and wanted[name].shape == value.shape}
     if not fits:

@@ -13,10 +13,11 @@ from uhd.train.config.parse import parse_train_config
 from uhd.train.config.schema import TrainConfig
 from uhd.train.config.texts import parse_size
 
-#: Settings that leave the weights' shapes alone; given ones win over the checkpoint's.
-_FREE = frozenset({
+#: Settings, and options of the models by the same names, that leave the weights and their meaning alone; given ones
+#: win over the checkpoint's.
+FREE = frozenset({
     "score_mode", "quality_power", "w_bits", "a_bits", "quant_target", "lowbit_quant_target", "lowbit_w_bits",
-    "lowbit_a_bits", "highbit_quant_target", "highbit_w_bits", "highbit_a_bits", "activation", "anchors",
+    "lowbit_a_bits", "highbit_quant_target", "highbit_w_bits", "highbit_a_bits", "anchors",
 })  # fmt: skip
 _CLASSES = ("classes", "multi_label_mode", "multi_label_det_classes", "multi_label_attr_classes")
 
@@ -42,7 +43,7 @@ def adopt_checkpoint(
     notes = [
         f"{name}: {settings[name]}, as in {source}, not {getattr(config, name)}"
         for name in settings
-        if name in given and name not in _FREE and settings[name] != getattr(config, name)
+        if name in given and name not in FREE and settings[name] != getattr(config, name)
         and name not in ("num_anchors", "variant")
     ]  # fmt: skip
     letter = letter_of(settings)
@@ -52,7 +53,7 @@ def adopt_checkpoint(
             hint="leave --variant out, or start from those weights that fit with --ckpt-non-strict",
         )
     values = {**config.model_dump(), **settings, "variant": letter}
-    values |= {name: getattr(config, name) for name in _FREE if name in (given if flags is None else flags)}
+    values |= {name: getattr(config, name) for name in FREE if name in (given if flags is None else flags)}
     values |= {"num_anchors": settings["num_anchors"]}
     if "resize_mode" not in given:
         values["resize_mode"] = manifest.resize_mode
