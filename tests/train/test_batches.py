@@ -89,7 +89,7 @@ def test_average_equals_the_recurrence() -> None:
         with torch.no_grad():
             for value in model.state_dict().values():
                 value.add_(torch.randn(value.shape)) if value.is_floating_point() else value.add_(1)
-        ema.update(model)
+        ema.update()
         keep = min(0.9, (1 + update) / (10 + update))
         for name, value in model.state_dict().items():
             old = expected[name]

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from support.shared import ROOT
+from uhd.train.state import load_state
 
 KILLS = 50
-FILES = ("best.safetensors", "best.json", "last.safetensors", "metrics.jsonl", "state.safetensors", "evaluation.json")
+FILES = ("best.safetensors", "best.json", "last.safetensors", "metrics.jsonl", "evaluation.json")
 
 
 def environment() -> dict[str, str]:
@@ -36,5 +39,8 @@ def test_killed_at_fifty_moments_and_resumed_equals_uninterrupted(tmp_path: Path
         run = tmp_path / f"run{number}"
         for name in FILES:
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), f"{run.name}/{name}"
+        mine, theirs = load_state(run), load_state(tmp_path / "whole")
+        assert mine.info == theirs.info and not mine.skipped and mine.tensors.keys() == theirs.tensors.keys()
+        assert all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
         hidden = [path.name for path in run.glob(".*") if path.name != ".lock"]
         assert not hidden, f"left behind: {hidden}"

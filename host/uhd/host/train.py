@@ -56,6 +56,8 @@ def command(config_file: Path | None, as_json: bool, **values: Any) -> None:
     from uhd.train.run import run_training
 
     result = run_training(config, sources, _watcher(config), _decoding)
+    if not result:  # one of several processes, and not the one that speaks
+        return
     if as_json:
         emit_json(result)
     else:

@@ -27,7 +27,7 @@ def prepared(model: Any, store: PhotoStore, config: TrainConfig) -> QatModel:
     settings = QatSettings(
         config.qat_target,
         config.qat_int16_op_pattern,
-        config.qat_preset,  # type: ignore[arg-type]
+        config.qat_preset,
         disable_observer_epoch=config.qat_disable_observer_epoch,
         freeze_bn_epoch=config.qat_freeze_bn_epoch,
     )

@@ -109,11 +109,11 @@ class ProcessTeam(Team):
         message = torch.cat([*flat, have, extra.detach().reshape(-1).float()])
         with told_simply():
             dist.all_reduce(message)
-        *parts, any_have, total = message.split([len(part) for part in flat] + [len(have), extra.numel()])
+        *parts, any_have, total = torch.split(message, [len(part) for part in flat] + [len(have), extra.numel()])
         for parameter, part, used in zip(trained, parts, any_have.tolist(), strict=True):
             # copied, so that the gradient keeps the parameter's layout in memory
             parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape)) if used else None
-        return total.view(extra.shape)
+        return total.view_as(extra)
 
     def gather_objects(self, value: T) -> list[T]:
         parts: list[Any] = [None] * self.size

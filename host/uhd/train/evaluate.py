@@ -34,7 +34,7 @@ def decoded(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """Scores [B,N,C] in 0..1 and boxes [B,N,4] of the model's candidates, float32; ``images`` [B,C,H,W]."""
     config = model.config
     maps = model.maps(images, config.maps_for(config.resolved_score_mode))
-    return decode_head(  # type: ignore[return-value]
+    return decode_head(
         config.head,
         {name: part.float() for name, part in maps.items()},
         anchors=getattr(model, "anchors", ()),
@@ -58,7 +58,7 @@ def detect_photos(
     model.eval()
     size = (side, side) if isinstance(side, int) else side
     rows: list[Rows] = []
-    for photos in torch.arange(len(store)).split(batch):
+    for photos in torch.split(torch.arange(len(store)), batch):
         rows += detect_batch(model, evaluation_batch(store, photos, resize_mode, size, AugmentConfig()).images)
     return rows
 
@@ -101,7 +101,7 @@ class Validation:
         """Detections of ``photos`` and what is there. The model is put into evaluation mode and left there."""
         model.eval()
         pairs: list[tuple[Rows, GroundTruth]] = []
-        for part in photos.split(BATCH):
+        for part in torch.split(photos, BATCH):
             batch = self.batch(part)
             rows = detect_batch(model, batch.images)
             pairs += zip(rows, self._truth(part, batch), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class Guard:
 
 def save_batch(path: Path, batch: Batch, epoch: int, step: int, values: Mapping[str, float]) -> Path:
     """Write a batch as ``.npz``: ``images``, the targets' fields, ``epoch`` and ``step`` (from 1), ``loss_*``."""
-    arrays = {"images": batch.images.detach().float().cpu().numpy()}
+    arrays: dict[str, Any] = {"images": batch.images.detach().float().cpu().numpy()}
     for field in dataclasses.fields(batch.targets):
         value = getattr(batch.targets, field.name)
         if isinstance(value, Tensor):

@@ -28,9 +28,9 @@ FEATURES = "features"
 TAUGHT = "teacher."
 
 
-def channels_last(model: nn.Module) -> nn.Module:
+def channels_last(model: Any) -> Any:
     """Convolution weights laid out channels last: 1.7 times the CPU's training speed."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 class Learner:
@@ -49,7 +49,8 @@ class Learner:
         """
         self.config, self.task, self.team, self.device = config, task, team, device
         self.count, self.steps = count, steps
-        self.model = task.model = channels_last(task.model.to(device))
+        self.model: Any = channels_last(task.model.to(device))
+        task.model = self.model
         if team.size > 1:
             synchronise_norms(self.model, device)
         self.ema = EMA(self.model, config.ema_decay) if config.use_ema else None
@@ -86,7 +87,7 @@ class Learner:
         whole = {name: both[name].detach().float().requires_grad_() for name in outputs}
         values, total = self._loss(whole, {name: both[name] for name in taught}, targets, number)
         self.optimizer.zero_grad(set_to_none=True)
-        self.precision.scaler.scale(total).backward()
+        self.precision.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         if self.team.size > 1:  # every process has the same gradient of what the loss itself uses, and they are added
             for parameter in self.trained:
                 if parameter.grad is not None:

@@ -16,16 +16,16 @@ class Watcher:
     """Hears what happens and shows nothing; the base of those that do."""
 
     def __init__(self) -> None:
-        self.epochs = self.steps = self.first = 0
+        self.epochs = self.steps = self.first = self.batch = 0
         self.started = 0.0
 
     def say(self, text: str) -> None:
         """A message of one line."""
 
     @contextmanager
-    def running(self, epochs: int, steps: int, done: int) -> Iterator[None]:
-        """Round a run of ``epochs`` of ``steps``, of which ``done`` steps are done already."""
-        self.epochs, self.steps, self.first = epochs, steps, done
+    def running(self, epochs: int, steps: int, done: int, batch: int) -> Iterator[None]:
+        """Round a run of ``epochs`` of ``steps`` of ``batch`` photos, of which ``done`` steps are done already."""
+        self.epochs, self.steps, self.first, self.batch = epochs, steps, done, batch
         self.started = time.monotonic()
         yield
 
@@ -86,15 +86,16 @@ class Bar(Watcher):
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def running(self, epochs: int, steps: int, done: int) -> Iterator[None]:
+    def running(self, epochs: int, steps: int, done: int, batch: int) -> Iterator[None]:
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f}%  {task.fields[state]}"),
         )
-        with super().running(epochs, steps, done), Progress(*columns, console=self.console, transient=True) as bar:
+        shown = Progress(*columns, console=self.console, transient=True)
+        with super().running(epochs, steps, done, batch), shown as bar:
             self._bar = bar
             self._task = bar.add_task("training", total=epochs * steps, completed=done, state="")
             self._since = (time.monotonic(), done)
@@ -108,7 +109,7 @@ class Bar(Watcher):
             return
         done, now = epoch * self.steps + step, time.monotonic()
         before, counted = self._since
-        speed = f"{(done - counted) / max(1e-9, now - before):.1f} steps/s" if done > counted else ""
+        speed = f"{(done - counted) * self.batch / max(1e-9, now - before):,.0f} images/s" if done > counted else ""
         self._since = (now, done)
         state = f"loss {float(loss):.3f}  {speed}{self._best}  {clock(self.left(done))} left"
         place = f"epoch {epoch + 1}/{self.epochs} step {step}/{self.steps}"

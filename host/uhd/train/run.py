@@ -85,7 +85,7 @@ def run_training(
 ) -> dict[str, Any]:
     """Train (or with ``val_only`` evaluate) as configured; returns the best row of metrics and where the weights are.
 
-    Started by torchrun, every process runs this; those that do not lead are silent and write nothing.
+    Started by torchrun, every process runs this; those that do not lead are silent, write nothing and return nothing.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -136,4 +136,6 @@ def _run(
         val_names=[sample.image.name for sample in kept],
     )
     best = trainer.run()
+    if not team.leads:
+        return {}
     return {**best, "weights": str(output / "best.safetensors"), "manifest": str(output / "best.json")}

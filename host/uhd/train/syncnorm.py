@@ -15,18 +15,23 @@ class _SumOverProcesses(torch.autograd.Function):
     """Sum over all processes; so is its gradient, since every process uses the sum."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, value: Tensor) -> Tensor:
         total = value.clone()
         with told_simply():
             dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradient.contiguous().clone()
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
         with told_simply():
             dist.all_reduce(total)
         return total
+
+
+def _total(value: Tensor) -> Tensor:
+    total: Tensor = _SumOverProcesses.apply(value)  # type: ignore[no-untyped-call]
+    return total
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -38,14 +43,15 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(input)
+            plain: Tensor = super().forward(input)
+            return plain
         x = input.float()
-        sums = torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
-        sums = _SumOverProcesses.apply(sums)
+        sums: Tensor = torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])])
+        sums = _total(sums)
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = x - mean[:, None, None]
-        variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
+        variance = _total(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             self.running_mean.lerp_(mean, self.momentum)
@@ -61,7 +67,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 def synchronise_norms(model: nn.Module, device: torch.device) -> None:
     """Let every ``BatchNorm2d`` of ``model`` see the rows of all processes. Keeps weights, statistics and names."""
     if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # replaces the submodules in place
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # replaces the submodules in place
         return
     for module in model.modules():
         if type(module) is nn.BatchNorm2d and module.track_running_stats:
