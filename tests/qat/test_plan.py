@@ -31,7 +31,7 @@ def test_copied_integers_share_a_grid_and_requantized_ones_do_not() -> None:
     _, plan, (x, a, b, lowered, total, joined, large, out) = block()
     shared = {plan.grid_of[name] for name in (a, lowered, total, joined, large)}
     assert len(shared) == 1
-    assert len({plan.grid_of[x], plan.grid_of[b], plan.grid_of[out], *shared}) == 4 == len(plan.exponents)
+    assert len({plan.grid_of[x], plan.grid_of[b], plan.grid_of[out], *shared}) == 4 == len(plan.bits)
     assert [step.grid is None for step in plan.steps] == [False, False, False, False, True, True, True, False]
 
 
@@ -55,9 +55,7 @@ def test_exponents_of_filters_lie_in_one_table() -> None:
     maker = Maker(2, target="esp32p4")
     out = maker.conv(maker.conv(maker.input(4, 4, 3), 5), 2)
     plan = make_plan(maker.model(out), layers(maker))
-    spans = [plan.weight_exponents[step.weight] for step in plan.steps]
-    assert [len(span) for span in spans] == [5, 2]
-    assert list(spans) == [maker.tensors[node.inputs[1]].exponents for node in maker.nodes]
+    assert [step.span for step in plan.steps] == [(0, 5), (5, 7)] and plan.filters == 7
 
 
 def refusal(kind: str) -> Maker:

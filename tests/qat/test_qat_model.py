@@ -140,3 +140,11 @@ def test_low_bit_options_and_unknown_patterns_are_refused() -> None:
         prepared(QatSettings("c", ("no_such_operator",)))
     with pytest.raises(ConfigError, match="ultratinyod"):
         prepare(torch.nn.Conv2d(1, 1, 1), QatSettings("c"), scenes(1))  # type: ignore[arg-type]
+
+
+def test_operands_that_others_read_too_keep_a_grid_of_their_own(model: QatModel) -> None:
+    """Only what esp-ppq ties is tied, not what happened to have equal scales."""
+    grids = model.plan.grid_of
+    assert grids["/context/pw/act/Relu_output_0"] != grids["/Add_output_0"]  # read by the next block as well
+    assert grids["/context_res/context_res.2/pw/act/Relu_output_0"] == grids["/Add_output_0"]
+    assert model.plan.keys["/Add:0"] == grids["/Add_output_0"]

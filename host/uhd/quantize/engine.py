@@ -22,7 +22,7 @@ from onnxsim import simplify
 
 from uhd.errors import ModelError
 from uhd.quantize.job import Job, JobFolder
-from uhd.quantize.override import apply_exponents
+from uhd.quantize.override import apply_exponents, separate_scales
 from uhd.quantize.passes import amend_exporter, amend_pipeline
 from uhd.quantize.patterns import Operator, Selection, select
 from uhd.quantize.rewrite import channel_constants_to_depthwise, state_defaults, unshare_constants
@@ -76,6 +76,8 @@ def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[st
     graph = _calibrate(graph, job, selection, pictures, progress)
     if job.exponents is not None:
         apply_exponents(graph, job.exponents)
+    if job.separate:
+        separate_scales(graph)
     progress("export", 0, 1)
     _export(graph, job, torch.from_numpy(pictures[:1].copy()), folder.espdl)
     progress("export", 1, 1)

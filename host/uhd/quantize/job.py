@@ -23,7 +23,7 @@ ESP_PPQ_VERSION = "1.3.12"
 class Job:
     """One quantization. ``metadata`` goes into the .espdl; the calibration array lies beside as a .npy file.
 
-    ``exponents``, if any, replace those that calibration finds.
+    ``exponents``, if any, replace those that calibration finds; ``separate`` makes them all different.
     """
 
     target: str
@@ -36,6 +36,7 @@ class Job:
     test_vectors: bool
     metadata: dict[str, str]
     exponents: Mapping[str, tuple[int, ...]] | None = None
+    separate: bool = False
 
 
 @dataclass(frozen=True)

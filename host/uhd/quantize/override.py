@@ -11,6 +11,9 @@ from esp_ppq.IR.quantize import QuantableOperation
 from uhd.errors import ModelError
 from uhd.quantize.trained import INPUT, Exponents, own_key
 
+#: Different scales that float32 holds with room for a bias's; groups that meet lie closer together than that.
+_SCALES = 97
+
 
 def apply_exponents(graph: Any, exponents: Exponents) -> None:
     """Give every scale of ``graph`` that ``exponents`` names its value; biases follow.
@@ -35,6 +38,25 @@ def apply_exponents(graph: Any, exponents: Exponents) -> None:
     for operation in graph.operations.values():
         if isinstance(operation, QuantableOperation) and operation.type == "Conv":
             _set_filter(operation, exponents)
+
+
+def separate_scales(graph: Any) -> None:
+    """Give every group of activations that shares a scale one of its own, so that the file shows the groups.
+
+    Two groups with equal scales by chance would look like one: nothing is requantized between them.
+    """
+    roots: dict[int, Any] = {}
+    operations = [operation for operation in graph.operations.values() if isinstance(operation, QuantableOperation)]
+    for operation in operations:
+        configs = zip(operation.config.input_quantization_config, operation.inputs, strict=False)
+        used = [config for config, variable in configs if not variable.is_parameter]
+        for config in (*used, *operation.config.output_quantization_config):
+            roots.setdefault(id(config.dominated_by), config.dominated_by)
+    for number, root in enumerate(roots.values()):
+        root._scale = torch.tensor(2.0 ** -(number % _SCALES), dtype=torch.float32)
+    for operation in operations:
+        if operation.type == "Conv":
+            _set_filter(operation, {})
 
 
 def _same_as_producer(config: Any, variable: Any) -> bool:

@@ -49,9 +49,9 @@ class QatModel(nn.Module):
         self.model = model
         self.plan, self.settings, self._features = plan, settings, features
         self.rounding = TARGETS[settings.target].rounding
-        self.register_buffer("exponents", torch.tensor(plan.exponents, dtype=torch.int32))
-        self.register_buffer("weight_exponents", torch.tensor(plan.weight_exponents, dtype=torch.int32))
-        self.register_buffer("moments", torch.zeros(len(plan.exponents), OCTAVES, 3, dtype=torch.float64))
+        self.register_buffer("exponents", torch.zeros(len(plan.bits), dtype=torch.int32))
+        self.register_buffer("weight_exponents", torch.zeros(plan.filters, dtype=torch.int32))
+        self.register_buffer("moments", torch.zeros(len(plan.bits), OCTAVES, 3, dtype=torch.float64))
         self.register_buffer("bits", torch.tensor(plan.bits, dtype=torch.int32), persistent=False)
         self.observing, self.bn_frozen, self.rounds = True, False, True
 

@@ -55,8 +55,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """``steps`` in order. ``grid_of`` gives each activation's row in the table of exponents; ``bits``, ``exponents``
-    are that table; ``keys`` names each row's activations as ``uhd.quantize.trained`` does.
+    """``steps`` in order. ``grid_of`` gives each activation's row in the table of exponents, ``bits`` the width of
+    each row, ``keys`` each row's names as ``uhd.quantize.trained`` has them; ``filters`` counts exponents of filters.
     """
 
     steps: tuple[Step, ...]
@@ -65,9 +65,8 @@ class Plan:
     outputs: tuple[str, ...]
     grid_of: Mapping[str, int]
     bits: tuple[int, ...]
-    exponents: tuple[int, ...]
     keys: Mapping[str, int]
-    weight_exponents: tuple[int, ...]
+    filters: int
 
     def needed(self, tensors: Collection[str]) -> tuple[Step, ...]:
         """The steps that ``tensors`` depend on."""
@@ -111,7 +110,7 @@ def make_plan(model: EspdlModel, layers: Mapping[str, Layer]) -> Plan:
                 parent[root(name)] = root(node.outputs[0])
     rows = {top: row for row, top in enumerate(dict.fromkeys(root(name) for name in activations if name in used))}
     grid_of = {name: rows[root(name)] for name in activations if name in used}
-    steps, spans = _steps(model, layers, grid_of)
+    steps, filters = _steps(model, layers, grid_of)
     return Plan(
         steps,
         model.inputs[0],
@@ -119,9 +118,8 @@ def make_plan(model: EspdlModel, layers: Mapping[str, Layer]) -> Plan:
         model.outputs,
         grid_of,
         tuple(int(model.tensors[top].dtype.removeprefix("int")) for top in rows),
-        tuple(model.tensors[top].exponent for top in rows),
         _keys(model, grid_of),
-        spans,
+        filters,
     )
 
 
@@ -147,23 +145,20 @@ def _check(model: EspdlModel, node: Node, inputs: tuple[str, ...], layers: Mappi
         raise ModelError(f"operator {node.name}: only a mean over height and width can be trained for the chip")
 
 
-def _steps(
-    model: EspdlModel, layers: Mapping[str, Layer], grid_of: Mapping[str, int]
-) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+def _steps(model: EspdlModel, layers: Mapping[str, Layer], grid_of: Mapping[str, int]) -> tuple[tuple[Step, ...], int]:
     steps: list[Step] = []
-    table: list[int] = []
+    filters = 0
     for node in model.nodes:
         output = model.tensors[node.outputs[0]]
         span = (0, 0)
         if node.op == "Conv":
-            exponents = model.tensors[node.inputs[1]].exponents
-            span = (len(table), len(table) + len(exponents))
-            table += exponents
+            span = (filters, filters + len(model.tensors[node.inputs[1]].exponents))
+            filters = span[1]
         steps.append(Step(
             node, _inputs(model, node), output.name, None if node.op in COPIES else grid_of[output.name],
             layers.get(node.name), span, (output.shape[1], output.shape[2]),
         ))  # fmt: skip
-    return tuple(steps), tuple(table)
+    return tuple(steps), filters
 
 
 def _keys(model: EspdlModel, grid_of: Mapping[str, int]) -> dict[str, int]:
