@@ -289,12 +289,14 @@ def test_the_command_ends_with_the_signal_s_code(tmp_path: Path) -> None:
     command = [*base, *small, "--epochs", "5000", "--eval-interval", "5000"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stderr is not None
+        seen = []
         for line in run.stderr:
+            seen.append(line)
             if line.startswith("epoch 1/"):
                 run.send_signal(signal.SIGTERM)
                 break
         rest = run.stderr.read()
-    assert run.returncode == 143, rest
+    assert run.returncode == 143, "".join(seen) + rest
     assert "Traceback" not in rest and "stopped by SIGTERM" in rest.splitlines()[-1]
     assert load_state(tmp_path / "run").info["epoch"] >= 1
 
