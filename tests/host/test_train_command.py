@@ -101,6 +101,30 @@ def test_starts_from_a_checkpoint_s_architecture(
     assert "is no variant Z" in fails(*words, "--variant", "Z", "--output", str(tmp_path / "z"))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--arch cnn --cnn-width 4 --last-se se --torch_nearest",
+        "--arch cnn --use-anchor --cnn-width 4 --disable-cls --anchor-assigner simota",
+        "--arch cnn --backbone ultratinyresnet --backbone-channels 4,4,8 --backbone-blocks 1,1,1 --backbone-skip-cat",
+        "--arch transformer --d-model 8 --heads 2 --layers 1 --dim-feedforward 8 --opencv_inter_linear",
+        "--arch ultratinyod --cnn-width 4 --qat --opencv_inter_nearest_yuv422 --activation relu",
+        "--arch ultratinyod --cnn-width 4 --obj-target iou --use-improved-head --aug-config aug --img-size 32x48",
+        "--arch ultratinyod --cnn-width 4 --classes 0,1 --multi-label-mode separate --multi-label-attr-classes 1",
+    ],
+)
+def test_other_networks_and_losses(words: str, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    short = ["--epochs", "1", "--img-size", "32"]
+    given = words.split()
+    done = invoke(*arguments(folders, tmp_path / "run", *short, *given))
+    model, manifest = load_checkpoint(Path(str(done["weights"])))
+    assert model.config.arch == manifest.architecture == given[1]
+    again = invoke("--val-only", "--ckpt", str(done["weights"]), "--output", str(tmp_path / "seen"), "--device", "cpu")
+    assert again["photos"] == 4
+    if "--qat" not in given:  # whose figure is of the rounded network
+        assert again["map50"] == pytest.approx(done["map50"], abs=1e-6)
+
+
 def test_one_folder_is_split(folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = tmp_path / "photos"
     shutil.copytree(folders[0], photos)

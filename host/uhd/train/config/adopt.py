@@ -8,7 +8,7 @@ from typing import Any
 from uhd.errors import ConfigError
 from uhd.manifest import ModelManifest
 from uhd.train.config.build import settings_of
-from uhd.train.config.defaults import letter_of
+from uhd.train.config.defaults import ARCHITECTURE_FLAGS, letter_of
 from uhd.train.config.parse import parse_train_config
 from uhd.train.config.schema import TrainConfig
 from uhd.train.config.texts import parse_size
@@ -52,9 +52,9 @@ def adopt_checkpoint(
             f"ckpt: {source} is no variant {config.variant}",
             hint="leave --variant out, or start from those weights that fit with --ckpt-non-strict",
         )
-    values = {**config.model_dump(), **settings, "variant": letter}
+    fresh = {name: TrainConfig.model_fields[name].default for name in ARCHITECTURE_FLAGS | FREE}
+    values = {**config.model_dump(), **fresh, **settings, "variant": letter}
     values |= {name: getattr(config, name) for name in FREE if name in (given if flags is None else flags)}
-    values |= {"num_anchors": settings["num_anchors"]}
     if "resize_mode" not in given:
         values["resize_mode"] = manifest.resize_mode
     if input_channels(values["resize_mode"]) != model.in_channels:
