@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from support.shared import ROOT
 from uhd import zoo
 from uhd.manifest import load_manifest
+from uhd.variants import get_variant
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -97,17 +99,41 @@ def test_there_are_examples() -> None:
     assert len([e for e in examples() if e.document.name == "README.md"]) >= 3
 
 
-def test_accuracy_in_the_readme_is_the_manifests() -> None:
-    text = (ROOT / "README.md").read_text()
-    accuracy = load_manifest(zoo.checkpoint_path("R").with_suffix(".json")).accuracy[0]
-    assert f"{accuracy.map50:.3f}" in text and f"{accuracy.map50_95:.3f}" in text
-    for target in ("c", "esp32s3", "esp32p4"):
-        for preset in ("speed", "precision"):
-            shipped = zoo.shipped_espdl("R", target, preset)
-            assert shipped is not None and shipped.manifest.quantization is not None
-            measured = shipped.manifest.quantization.accuracy[0]
-            row = next(line for line in text.splitlines() if line.startswith(f"| {target} {preset} |"))
-            assert f"{measured.map50:.3f}" in row and f"{measured.map50_95:.3f}" in row
+SHIPPED_COLUMNS = [("esp32s3", "speed"), ("esp32s3", "precision"), ("esp32p4", "speed"), ("esp32p4", "precision")]
+
+
+@pytest.mark.parametrize("letter", zoo.shipped_variants())
+def test_accuracy_in_the_readme_is_the_manifests(letter: str) -> None:
+    """Row of a variant: letter, width, parameters, float mAP@0.5 and mAP@0.5:0.95, then mAP@0.5 of the .espdl files."""
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| {letter} |")]
+    cells = [cell.strip() for cell in rows[-1].strip("|").split("|")]
+    checkpoint = zoo.checkpoint_path(letter)
+    accuracy = load_manifest(checkpoint.with_suffix(".json")).accuracy[0]
+    expected = [letter, str(get_variant(letter).width), f"{parameters(checkpoint) / 1e6:.2f} M"]
+    expected += [f"{accuracy.map50:.3f}", f"{accuracy.map50_95:.3f}"]
+    for target, preset in SHIPPED_COLUMNS:
+        shipped = zoo.shipped_espdl(letter, target, preset)
+        assert shipped is not None and shipped.manifest.quantization is not None
+        expected.append(f"{shipped.manifest.quantization.accuracy[0].map50:.3f}")
+    assert cells == expected
+
+
+def parameters(checkpoint: Path) -> int:
+    """Weights that are learnt: statistics of normalisation and anchors are not."""
+    fixed = ("running_mean", "running_var", "num_batches_tracked", "anchors")
+    tensors = load_file(checkpoint).items()
+    return sum(tensor.size for name, tensor in tensors if name.rpartition(".")[2] not in fixed)
+
+
+def test_the_emulator_computes_what_the_table_says_of_c() -> None:
+    """The parity example of the README shows variant R's figures."""
+    shipped = zoo.shipped_espdl("R", "c", "speed")
+    assert shipped is not None and shipped.manifest.quantization is not None
+    measured = shipped.manifest.quantization.accuracy[0]
+    rows = [line.split() for line in (ROOT / "README.md").read_text().splitlines()]
+    for engine in ("twin", "qemu"):
+        row = next(row for row in rows if row[:1] == [engine])
+        assert row[1::2] == [f"{measured.map50:.4f}", f"{measured.map50_95:.4f}"]
 
 
 def test_links_lead_somewhere() -> None:

@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = cli.main(args=arguments, prog_name="python -m uhd.host", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except UhdError as error:
-        click.echo(f"error: {error}", err=True)
+        stopped = error.exit_code > 128  # by a signal, as asked: nothing is wrong
+        click.echo(str(error) if stopped else f"error: {error}", err=True)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
