@@ -43,7 +43,6 @@ class QatModel(nn.Module):
     weight_exponents: Tensor
     moments: Tensor
     bits: Tensor
-    outputs: Tensor
 
     def __init__(self, model: nn.Module, plan: Plan, settings: QatSettings, features: str) -> None:
         super().__init__()
@@ -54,9 +53,6 @@ class QatModel(nn.Module):
         self.register_buffer("weight_exponents", torch.zeros(plan.filters, dtype=torch.int32))
         self.register_buffer("moments", torch.zeros(len(plan.bits), OCTAVES, 3, dtype=torch.float64))
         self.register_buffer("bits", torch.tensor(plan.bits, dtype=torch.int32), persistent=False)
-        # Few values of a map matter, and those are large; inside, fine steps for the many are worth more.
-        rows = {plan.grid_of[name] for name in plan.outputs}
-        self.register_buffer("outputs", torch.tensor([r in rows for r in range(len(plan.bits))]), persistent=False)
         self.observing, self.bn_frozen, self.rounds = True, False, True
 
     @property
@@ -201,7 +197,7 @@ class QatModel(nn.Module):
         if dist.is_available() and dist.is_initialized():  # each process saw its own rows
             moments = moments.clone()
             dist.all_reduce(moments)
-        self.exponents.copy_(best_exponents(moments, self.bits, self.exponents, self.outputs))
+        self.exponents.copy_(best_exponents(moments, self.bits, self.exponents))
         for step in self.plan.steps:
             if step.grid is None or step.node.op not in ("Conv", "Mul"):
                 continue

@@ -1,7 +1,7 @@
 """Finding the power-of-two step that loses least, from how much of a tensor lies in each octave.
 
 Steps are powers of two, so where a tensor saturates is the border of an octave: counts, sums and squares of the octaves
-[2**k, 2**(k+1)) of magnitudes are all that the error of every possible step depends on.
+[2**k, 2**(k+1)) of magnitudes are all that the squared error of every possible step depends on.
 """
 
 from __future__ import annotations
@@ -39,32 +39,24 @@ def sampled(x: Tensor) -> Tensor:
     return x.detach().reshape(-1)[:: step | 1]  # an odd step meets every channel
 
 
-def expected_errors(moments: Tensor, bits: Tensor, squared: Tensor) -> Tensor:
-    """[G, COARSEST - FINEST + 1]: expected error of every exponent, for moments [G, OCTAVES, 3] and bits [G].
+def squared_errors(moments: Tensor, bits: Tensor) -> Tensor:
+    """[G, COARSEST - FINEST + 1]: expected squared error of every exponent for moments [G, OCTAVES, 3], bits [G].
 
-    Where ``squared`` [G] the squared error, elsewhere the absolute one. Below half a step a value is lost, up to the
-    limit it is off by a quarter of a step on average (squared: by a twelfth of its square), beyond it by its distance
-    from the limit.
+    Below half a step a value is lost, up to the limit it is off by a twelfth of the squared step on average, beyond it
+    by its distance from the limit.
     """
     exponent = torch.arange(FINEST, COARSEST + 1, device=moments.device)[None, :, None]
     octave = torch.arange(LOWEST, HIGHEST + 1, device=moments.device)[None, None, :]
-    width, square = bits.long()[:, None, None], squared[:, None, None]
+    width = bits.long()[:, None, None]
     step = torch.exp2(exponent.double())
     limit = (torch.exp2(width.double() - 1) - 1) * step
     count, total, squares = (moments[:, None, :, i] for i in range(3))
-    lost = torch.where(square, squares, total)
-    rounded = count * torch.where(square, step * step / 12, step / 4)
-    cut = torch.where(square, squares - 2 * limit * total + limit * limit * count, total - limit * count)
-    inside = torch.where(octave < exponent - 1, lost, rounded)
-    return torch.where(octave >= exponent + width - 1, cut.clamp_min(0), inside).sum(-1)
+    beyond = (squares - 2 * limit * total + limit * limit * count).clamp_min(0)
+    error = torch.where(octave < exponent - 1, squares, count * step * step / 12)
+    return torch.where(octave >= exponent + width - 1, beyond, error).sum(-1)
 
 
-def best_exponents(moments: Tensor, bits: Tensor, otherwise: Tensor, squared: Tensor | None = None) -> Tensor:
-    """[G] int32: the exponent with the smallest error; ``otherwise`` [G] where nothing but zeros was seen.
-
-    ``squared`` [G]: see ``expected_errors``; None: everywhere.
-    """
-    if squared is None:
-        squared = torch.ones_like(bits, dtype=torch.bool)
-    found = expected_errors(moments, bits, squared).argmin(1).to(torch.int32) + FINEST
+def best_exponents(moments: Tensor, bits: Tensor, otherwise: Tensor) -> Tensor:
+    """[G] int32: the exponent with the smallest error; ``otherwise`` [G] where nothing but zeros was seen."""
+    found = squared_errors(moments, bits).argmin(1).to(torch.int32) + FINEST
     return torch.where(moments[:, :, 0].sum(1) > 0, found, otherwise.to(torch.int32))
