@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from uhd.host.ui import Steps, emit_json, print_table, track
+
+if TYPE_CHECKING:
+    from uhd.data.yolo import Sample
+    from uhd.manifest import ModelManifest
 
 EPILOG = """\b
 Example:
@@ -14,6 +20,8 @@ Example:
     --calibration photos/train --val photos/val --data-name "my photos, validation split"
 """
 
+#: Of the labelled calibration photos, each so many-th finds the score threshold.
+THRESHOLD_EVERY = 8
 TARGETS = ("c", "esp32s3", "esp32p4")
 PRESETS = ("speed", "precision")
 
@@ -39,13 +47,14 @@ def command(
 ) -> None:
     """Ship a checkpoint: weights, .espdl for every target and preset, and the measured mAP of each.
 
-    The float model is measured through ONNX Runtime, each .espdl through the host twin.
+    The float model is measured through ONNX Runtime, each .espdl through the host twin. The score threshold becomes
+    that of the best F1 at IoU 0.5 on every 8th calibration photo, where these are labelled.
     """
     from uhd.data.yolo import load_split
     from uhd.device import build
     from uhd.device.detectors import EVERY_SCORE, OnnxDetector, Settings, TwinDetector
     from uhd.device.parity import run_parity
-    from uhd.manifest import Accuracy, ModelManifest
+    from uhd.manifest import Accuracy
     from uhd.models.checkpoint import load_ultratinyod, save_checkpoint
     from uhd.paths import ZOO, build_root
     from uhd.quantize.adapter import quantize_onnx
@@ -75,6 +84,7 @@ def command(
     name = f"ultratinyod_{letter.lower()}"
     onnx = build.float_onnx(checkpoint)
     accuracy = measure(OnnxDetector(onnx, manifest, settings), manifest)
+    manifest = _with_threshold(manifest, onnx, calibration, lambda items: track(items, "threshold", quiet=as_json))
     others = [entry for entry in manifest.accuracy if (entry.data, entry.engine) != (data_name, "onnx")]
     manifest = manifest.model_copy(update={"name": name, "variant": letter, "accuracy": [accuracy, *others]})
     manifest = save_checkpoint(folder / f"{name}.safetensors", model, manifest)
@@ -111,3 +121,32 @@ def command(
         return
     rows = [(target, preset, f"{a:.4f}", f"{b:.4f}") for target, preset, a, b in table]
     print_table(f"{name}: {len(samples)} photos", rows, ("target", "preset", "mAP@0.5", "mAP@0.5:0.95"))
+
+
+def _with_threshold(
+    manifest: ModelManifest, onnx: Path, photos: Path, progress: Callable[[Sequence[Sample]], Iterable[Sample]]
+) -> ModelManifest:
+    """``manifest`` with the score threshold of the best F1 on labelled ``photos``; unchanged without labels or hits."""
+    from uhd.data.yolo import label_path, load_split
+    from uhd.detect.coco_curve import curve, match
+    from uhd.device.detectors import EVERY_SCORE, OnnxDetector, Settings
+    from uhd.device.parity import run_parity
+    from uhd.image.files import list_images
+
+    images = list_images(photos) if photos.is_dir() else []
+    if not images or not all(label_path(image).exists() for image in images):
+        return manifest
+    samples = load_split(photos, problems=[])[::THRESHOLD_EVERY]
+    report = run_parity(
+        samples, manifest, [OnnxDetector(onnx, manifest, Settings(EVERY_SCORE, manifest.nms_iou))], progress
+    )
+    (run,) = report.runs.values()
+    truth = [((1000, 1000), sample.boxes) for sample in samples]  # IoU does not depend on the size of the photo
+    found = curve(match(truth, run.rows), run.rows)
+    if found.best is None:
+        return manifest
+    note = f"best F1 at IoU 0.5 on {len(samples)} photos of {photos.name}"
+    training = {**manifest.training, "score_threshold_from": note}
+    return manifest.model_copy(
+        update={"score_threshold": round(float(found.scores[found.best]), 2), "training": training}
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from uhd.errors import ModelError
 from uhd.manifest import ModelManifest, load_manifest
 from uhd.paths import ZOO
+from uhd.variants import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,8 @@ class ShippedEspdl:
 
 
 def shipped_variants() -> list[str]:
-    """Letters of the variants whose weights are in the package."""
-    names = (path.stem.removeprefix("ultratinyod_") for path in ZOO.glob("ultratinyod_?.safetensors"))
-    return sorted(name.upper() for name in names)
+    """Letters of the variants whose weights are in the package, the smallest first."""
+    return [letter for letter in VARIANTS if (ZOO / f"ultratinyod_{letter.lower()}.safetensors").exists()]
 
 
 def checkpoint_path(variant: str) -> Path:
