@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from uhd.train.report import metrics
@@ -116,6 +116,8 @@ def test_files_with_their_sizes(tmp_path: Path) -> None:
     assert all(f.text for f in found[:3]) and found[3].text == ""
 
 
+@example(values=[4503600164241408.0], zero=False, log=False, whole=True)
+@example(values=[1.0, 1.0000000000000002], zero=False, log=False, whole=False)
 @given(
     values=st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=6),
     zero=st.booleans(), log=st.booleans(), whole=st.booleans(),

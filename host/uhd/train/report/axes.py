@@ -75,8 +75,10 @@ def span(values: Iterable[float], *, zero: bool = False, log: bool = False, whol
         return (low / 1.15, high * 1.15) if high > low else (low / 2, high * 2)
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
-        low, high = (low - 0.5, high + 0.5) if whole else (low - abs(low) * 0.1 - 1e-3, high + abs(high) * 0.1 + 1e-3)
+    size = max(abs(low), abs(high))
+    if high - low <= size * 1e-9:  # too close to draw, or for ticks between them
+        margin = max(0.5, size * 1e-6) if whole else size * 0.1 + 1e-3
+        low, high = low - margin, high + margin
         return (0.0, high) if zero and low < 0 <= high else (low, high)
     if whole:
         return low, high
