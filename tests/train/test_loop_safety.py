@@ -299,5 +299,3 @@ def test_the_command_ends_with_the_signal_s_code(tmp_path: Path) -> None:
     assert run.returncode == 143, "".join(seen) + rest
     assert "Traceback" not in rest and "stopped by SIGTERM" in rest.splitlines()[-1]
     assert load_state(tmp_path / "run").info["epoch"] >= 1
-
-

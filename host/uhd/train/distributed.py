@@ -125,7 +125,7 @@ class ProcessTeam(Team):
         parts: list[Any] = [value]
         with told_simply():
             dist.broadcast_object_list(parts, src=0)
-        return parts[0]  # type: ignore[no-any-return]
+        return parts[0]
 
     def close(self) -> None:
         if dist.is_initialized():

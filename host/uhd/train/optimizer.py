@@ -10,9 +10,7 @@ from torch import nn
 from uhd.train.config import TrainConfig
 
 
-def make_optimizer(
-    model: nn.Module, config: TrainConfig, extra: Sequence[nn.Parameter] = ()
-) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: TrainConfig, extra: Sequence[nn.Parameter] = ()) -> torch.optim.Optimizer:
     """AdamW or SGD (Nesterov momentum 0.9). Biases, normalisation and anchor scales are not decayed.
 
     ``extra``: parameters beside the model's, such as a distillation adapter's.

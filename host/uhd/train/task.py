@@ -53,9 +53,7 @@ def make_model(config: TrainConfig, store: PhotoStore, anchors: Tensor | None = 
     pairs = None if anchors is None else anchors.tolist()
     if pairs is None and config.searches_anchors:
         sizes = store.boxes[:, 2:].numpy()
-        pairs = auto_anchors(
-            sizes, config.num_anchors, config.auto_anchors_alg, bias=config.auto_anchors_bias
-        ).tolist()
+        pairs = auto_anchors(sizes, config.num_anchors, config.auto_anchors_alg, bias=config.auto_anchors_bias).tolist()
     arch, options = config.architecture(pairs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -138,9 +138,7 @@ class Trainer:
         try:
             self._start()
             done = self.epoch * self.steps + self.step
-            with StopSignals() as signals, self.watcher.running(
-                self.config.epochs, self.steps, done, self.batch_count
-            ):
+            with StopSignals() as signals, self.watcher.running(self.config.epochs, self.steps, done, self.batch_count):
                 while self.epoch < last:
                     self._run_epoch(signals)
             if self.epoch == self.config.epochs and self.team.leads:

@@ -61,4 +61,4 @@ def normalised(conv: nn.Conv2d, norm: nn.Module, x: Tensor, weight: Tensor) -> T
     y = convolve(conv, x, weight) / factor.reshape(1, -1, 1, 1)
     if conv.bias is not None:
         y = y + conv.bias.reshape(1, -1, 1, 1)
-    return norm(y)  # type: ignore[no-any-return]
+    return norm(y)

@@ -51,4 +51,4 @@ def fake_quantize(x: Tensor, exponent: Tensor, bits: int, rounding: Rounding) ->
         bits: 2 to 64.
         rounding: of ties.
     """
-    return _FakeQuantize.apply(x, exponent, bits, rounding)  # type: ignore[no-any-return, no-untyped-call]
+    return _FakeQuantize.apply(x, exponent, bits, rounding)  # type: ignore[no-untyped-call]
