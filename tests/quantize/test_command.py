@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from support.photos import random_rgb, save_png
 from support.quantize_nets import checkpoint_of, detector_onnx
+from uhd import zoo
 from uhd.espdl.reader import read_espdl
 from uhd.host.__main__ import main
 from uhd.manifest import load_manifest
@@ -104,3 +106,13 @@ def test_a_folder_without_photos_is_named(tmp_path: Path, capsys: pytest.Capture
     onnx, _ = detector_onnx()
     assert main(["quantize", str(onnx), "--calibration", str(tmp_path), "--target", "c"]) == 2
     assert f"error: {tmp_path}: no photos directly in it" in capsys.readouterr().err
+
+
+def test_a_checkpoints_manifest_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(zoo.checkpoint_path("R").with_suffix(suffix), tmp_path / f"r{suffix}")
+    before = (tmp_path / "r.json").read_bytes()
+    words = ["quantize", str(tmp_path / "r.safetensors"), "--calibration", str(tmp_path), "--target", "c"]
+    assert main([*words, "--output", str(tmp_path / "r.espdl")]) == 2
+    assert "its manifest would replace" in capsys.readouterr().err
+    assert (tmp_path / "r.json").read_bytes() == before

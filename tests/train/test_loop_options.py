@@ -13,6 +13,7 @@ import torch
 from support.scenes import scene_store
 from support.train_runs import NARROW, assert_same_run, in_parts, same_files, tiny
 from uhd.errors import ConfigError, ModelError
+from uhd.models.blocks import BN_MOMENTUM
 from uhd.models.checkpoint import load_checkpoint
 from uhd.quantize.trained import FIELD
 from uhd.train.config import TrainConfig
@@ -64,6 +65,17 @@ def test_anchors_of_a_teacher_may_be_taken(tmp_path: Path, photos: PhotoStore, t
     settings = {"teacher_ckpt": str(teacher), "distill_kl": 1.0, "override_from_teacher_anchors": True}
     student = Trainer(tiny(**settings), photos, photos, tmp_path / "run")
     assert torch.equal(student.model.anchors, load_checkpoint(teacher)[0].anchors)
+
+
+def test_statistics_of_a_checkpoint_do_not_start_over(tmp_path: Path, photos: PhotoStore, teacher: Path) -> None:
+    """A fresh network's normalisation takes the first batch as it is; one that was trained moves on by its momentum."""
+    settings = {"cnn_width": 6, "auto_anchors": False}
+    given = Trainer(tiny(**settings, ckpt=str(teacher)), photos, photos, tmp_path / "a", ckpt=teacher)
+    fresh = Trainer(tiny(**settings), photos, photos, tmp_path / "b")
+    for trainer, momentum in ((given, BN_MOMENTUM), (fresh, 1.0)):
+        norms = [module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        trainer.learner._set_norm_momentum(0)
+        assert norms and {module.momentum for module in norms} == {momentum}
 
 
 def test_the_chip_s_grid_resumes_exactly_and_is_kept(tmp_path: Path, photos: PhotoStore) -> None:

@@ -92,6 +92,10 @@ def command(
     )  # fmt: skip
     settings.check()
     steps = Steps(3, quiet=as_json)
+    if output is not None and output.with_suffix("") == path.with_suffix("") and path.with_suffix(".json").exists():
+        raise ConfigError(
+            f"{output}: its manifest would replace {path.with_suffix('.json')}", hint="choose another name"
+        )
     with tempfile.TemporaryDirectory(prefix="uhd-export-") as folder:
         steps.start(f"read      {path}")
         onnx, manifest = _float_model(path, Path(folder), resize_mode, manifest_path)

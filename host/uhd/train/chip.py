@@ -28,8 +28,10 @@ def prepared(model: Any, store: PhotoStore, config: TrainConfig) -> QatModel:
         config.qat_target,
         config.qat_int16_op_pattern,
         config.qat_preset,
+        bits=config.qat_bits,
         disable_observer_epoch=config.qat_disable_observer_epoch,
         freeze_bn_epoch=config.qat_freeze_bn_epoch,
+        variant=config.variant,
     )
     settings.check()
     step = max(1, len(store) // CALIBRATION)

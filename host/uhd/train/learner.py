@@ -61,7 +61,8 @@ class Learner:
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
         self._statistics = [b for module in norms for b in module.buffers() if b.is_floating_point()]
-        self._norms = [(module, module.momentum) for module in norms if module.momentum]
+        fresh = config.ckpt is None or config.ckpt_non_strict
+        self._norms = [(module, module.momentum) for module in norms if module.momentum and fresh]
 
     @property
     def evaluated(self) -> Any:
@@ -150,7 +151,7 @@ class Learner:
         """Let the statistics of normalisation be plain means over the first steps, so that they forget their start.
 
         The layers of depthwise convolutions have variances far below the initial 1, which would linger for hundreds
-        of steps and spoil the averaged weights of a short run.
+        of steps and spoil the averaged weights of a short run. Statistics that come with a checkpoint are kept.
         """
         for module, settled in self._norms:
             module.momentum = max(settled, 1 / (number + 1))

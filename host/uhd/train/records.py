@@ -6,7 +6,7 @@ import fcntl
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from uhd import __version__
 from uhd.errors import ConfigError, UhdError
 from uhd.files import write_text
+from uhd.train.config import TrainConfig, to_yaml
 
 Row = dict[str, Any]
 """One line of ``metrics.jsonl``."""
@@ -59,11 +60,9 @@ class RunFolder:
         """All finished epochs, one JSON object a line."""
         self._write(METRICS, "".join(json.dumps(line, sort_keys=True) + "\n" for line in history))
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
+    def write_settings(self, config: TrainConfig) -> None:
         """The configuration as YAML, which ``--config`` reads."""
-        import yaml
-
-        self._write(SETTINGS, yaml.safe_dump(dict(settings), sort_keys=False))
+        self._write(SETTINGS, to_yaml(config))
 
     def log(self, text: str) -> None:
         """Append a line with the time to ``train.log``."""

@@ -159,7 +159,7 @@ class Trainer:
         """The first files of a run; what a crash may have kept from being written is written again."""
         if not self.team.leads:
             return
-        self.folder.write_settings(self.config.model_dump(mode="json"))
+        self.folder.write_settings(self.config)
         begun = f"resumed after epoch {self.epoch}" if self.epoch or self.step else "started"
         if self.config.auto_anchors_plot and self.config.searches_anchors:
             self._plot_anchors()

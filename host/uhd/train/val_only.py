@@ -37,7 +37,7 @@ def evaluate_checkpoint(
     folder.hold()
     try:
         row = figures(found[0], config)
-        folder.write_settings(config.model_dump(mode="json"))
+        folder.write_settings(config)
         folder.log(f"{path.name} on {len(store)} photos of {data_name}, {machine(next(model.parameters()).device)}")
         folder.log(f"val-only: {row}")
         info = {"checkpoint": path.name, "data": data_name, "photos": len(store)}
