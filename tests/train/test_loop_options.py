@@ -13,7 +13,6 @@ import torch
 from support.scenes import scene_store
 from support.train_runs import NARROW, assert_same_run, in_parts, same_files, tiny
 from uhd.errors import ConfigError, ModelError
-from uhd.models.blocks import BN_MOMENTUM
 from uhd.models.checkpoint import load_checkpoint
 from uhd.quantize.trained import FIELD
 from uhd.train.config import TrainConfig
@@ -72,10 +71,10 @@ def test_statistics_of_a_checkpoint_do_not_start_over(tmp_path: Path, photos: Ph
     settings = {"cnn_width": 6, "auto_anchors": False}
     given = Trainer(tiny(**settings, ckpt=str(teacher)), photos, photos, tmp_path / "a", ckpt=teacher)
     fresh = Trainer(tiny(**settings), photos, photos, tmp_path / "b")
-    for trainer, momentum in ((given, BN_MOMENTUM), (fresh, 1.0)):
+    for trainer, expected in ((given, 0.1), (fresh, 1.0)):
         norms = [module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         trainer.learner._set_norm_momentum(0)
-        assert norms and {module.momentum for module in norms} == {momentum}
+        assert norms and {module.momentum for module in norms} == {expected}
 
 
 def test_the_chip_s_grid_resumes_exactly_and_is_kept(tmp_path: Path, photos: PhotoStore) -> None:
