@@ -12,7 +12,13 @@
 
 namespace uhd {
 
-// A YUYV picture: bytes Y0 U Y1 V, rows `stride` bytes apart.
+enum class PixelFormat : uint8_t {
+  kYuyv = 0,      // bytes Y0 U Y1 V
+  kRgb565Le = 1,  // rrrrrggg gggbbbbb, low byte first
+  kRgb565Be = 2,  // the same, high byte first
+};
+
+// A camera picture of two bytes a pixel, rows `stride` bytes apart.
 struct CameraPicture {
   uint32_t width;
   uint32_t height;
