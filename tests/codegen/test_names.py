@@ -71,3 +71,11 @@ def test_comments_stay_on_their_line(text: str) -> None:
 @given(st.text())
 def test_strings_are_one_literal(text: str) -> None:
     assert re.fullmatch(r'"(?:[ !#->@-\[\]-~]|\\[0-3][0-7]{2})*"', names.c_string(text))
+
+
+@given(st.text())
+def test_cmake_text_is_plain(text: str) -> None:
+    made = names.cmake_text(text)
+    assert len(made) == len(text)
+    assert not set(made) & set('"\\$;#()\n\r`@')
+    assert names.cmake_text("ultratinyod_r-1.0 for R") == "ultratinyod_r-1.0 for R"

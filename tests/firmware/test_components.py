@@ -18,6 +18,7 @@ from support.idf_project import (
     registered_sources,
     sources,
 )
+from uhd.paths import MODEL_COMPONENT
 
 #: All that a freestanding C++ compiler without libstdc++ has.
 C_HEADERS = {"stdint.h", "stddef.h", "stdbool.h", "limits.h", "float.h", "string.h", "math.h"}
@@ -30,8 +31,9 @@ FORBIDDEN = r"\b(malloc|calloc|realloc|free|throw|try|catch|dynamic_cast|typeid|
 
 
 def components() -> list[Path]:
-    """Every component of the project: ``main`` and the folders with sources in ``components``."""
-    return [FIRMWARE / "main", *sorted(p for p in COMPONENTS.iterdir() if list(p.rglob("*.cpp")))]
+    """Every component of the project: ``main``, the folders with sources in ``components``, the committed models."""
+    found = {p for p in COMPONENTS.iterdir() if list(p.rglob("*.cpp"))} - {MODEL_COMPONENT}
+    return [FIRMWARE / "main", *sorted(found), *sorted(p for p in MODEL_COMPONENT.iterdir() if p.is_dir())]
 
 
 def portable_files() -> list[Path]:

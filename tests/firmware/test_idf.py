@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uhd.device import idf
+from uhd.device import idf, progress
 from uhd.errors import ConfigError, SdkMissingError, UhdError
 from uhd.paths import FIRMWARE
 
@@ -135,16 +135,17 @@ def test_what_idf_is_asked(fake: FakeIdf, component: Path, tmp_path: Path) -> No
 
 def test_the_committed_component_is_the_default(fake: FakeIdf, component: Path, tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(idf, "MODEL_COMPONENT", component)
+    monkeypatch.setattr(idf, "committed_component", {"linux": component}.__getitem__)
     idf.build("R", "linux", tmp_path / "out", environment=fake.environment)
     arguments, _ = fake.asked
     assert arguments[0] == "--preview", "linux is a preview target of ESP-IDF"
     assert not any("UHD_MODEL_DIR" in argument for argument in arguments)
 
 
-def test_a_missing_component_is_named(fake: FakeIdf, tmp_path: Path) -> None:
-    with pytest.raises(UhdError, match=r"no model component; run build-fw --variant Y"):
-        idf.build("Y", "esp32s3", tmp_path / "out", model_dir=tmp_path / "none", environment=fake.environment)
+@pytest.mark.parametrize(("target", "chip"), [("esp32p4", "esp32p4"), ("linux", "esp32s3")])
+def test_a_missing_component_is_named(fake: FakeIdf, tmp_path: Path, target: str, chip: str) -> None:
+    with pytest.raises(UhdError, match=rf"no model component; run build-fw --variant Y --target {chip} --component-on"):
+        idf.build("Y", target, tmp_path / "out", model_dir=tmp_path / "none", environment=fake.environment)
 
 
 def test_unknown_target(fake: FakeIdf, component: Path, tmp_path: Path) -> None:
@@ -246,9 +247,9 @@ def test_a_config_of_other_defaults_is_set_aside(
 
 def test_printer_writes_a_line_at_most_every_ten_seconds_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(idf.time, "monotonic", lambda: now)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     stream = io.StringIO()
-    printer = idf._Printer(stream)
+    printer = progress.Printer(stream)
     for second in range(25):
         now = 100.0 + second
         printer(second, 25, "Building")

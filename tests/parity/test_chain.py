@@ -14,7 +14,7 @@ from support.shared import shared_dir
 from uhd import zoo
 from uhd.files import sha256_file
 from uhd.host.__main__ import main
-from uhd.paths import MODEL_COMPONENT
+from uhd.paths import committed_component
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_component_for_a_chip_equals_the_committed_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("chip", ["esp32s3", "esp32p4"])
+def test_component_for_a_chip_equals_the_committed_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, chip: str
+) -> None:
     folder = tmp_path / "uhd_model"
-    arguments = ("build-fw", "--variant", "R", "--target", "esp32s3", "--component-only", "--component", folder)
+    arguments = ("build-fw", "--variant", "R", "--target", chip, "--component-only", "--component", folder)
     assert run_json(capsys, *arguments)["firmware"] is None
-    assert contents(folder) == contents(MODEL_COMPONENT)
+    assert contents(folder) == contents(committed_component(chip))
 
 
 @pytest.mark.emu

@@ -34,7 +34,7 @@ def sources(component: str) -> list[Path]:
 def registered_sources(cmake: Path) -> set[str]:
     """File names that a component's ``CMakeLists.txt`` lists, wildcards expanded."""
     found: set[str] = set()
-    text = re.sub(r"#.*", "", cmake.read_text()).replace("${CMAKE_CURRENT_SOURCE_DIR}/", "")
+    text = re.sub(r"#.*|\$\{CMAKE_CURRENT_(SOURCE|LIST)_DIR\}/", "", cmake.read_text())
     for pattern in re.findall(r"[\w./*]+\.(?:cpp|c|S)\b", text):
         matches = list(cmake.parent.glob(pattern))
         assert matches, f"{cmake} lists {pattern}, which is not there"

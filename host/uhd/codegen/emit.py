@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from uhd.codegen import names
+from uhd.codegen.describe import Description, TensorRow
 from uhd.codegen.plan import MemoryPlan
 from uhd.codegen.steps import Argument, ConstantRef, DataBase, DescriptorRef, Fields, Program, Ref, Scratch, Step
-from uhd.codegen.tables import Decode, Table, input_table
-from uhd.espdl.model import EspdlModel, Tensor
-from uhd.manifest import ModelManifest
+from uhd.codegen.tables import Decode, Table
 
 _SCORE_FIELDS = ("obj", "quality", "cls")
 
@@ -112,12 +111,10 @@ class Graph:
         return constant if isinstance(argument, DescriptorRef) else argument
 
 
-def tensor_info(tensor: Tensor, arena_offset: int) -> str:
+def tensor_info(row: TensorRow) -> str:
     """The initializer of a ``TensorInfo``."""
-    shape = (1,) * (4 - len(tensor.shape)) + tensor.shape
-    size = 1 if tensor.dtype == "int8" else 2
-    numbers = ", ".join(map(str, (*shape[1:], size, tensor.exponent, arena_offset)))
-    return f"{{{names.c_string(tensor.name)}, {numbers}}}"
+    numbers = (row.height, row.width, row.channels, row.bytes, row.exponent, row.arena_offset)
+    return f"{{{names.c_string(row.name)}, {', '.join(map(str, numbers))}}}"
 
 
 def _table(ctype: str, name: str, table: Table) -> dict[str, str]:
@@ -143,23 +140,19 @@ def decode_context(decode: Decode) -> dict[str, Any]:
     return {"tables": tables, "box_wh": sizes, "fields": fields}
 
 
-def info_context(
-    model: EspdlModel, manifest: ModelManifest, plan: MemoryPlan, decode: Decode | None, espdl_size: int
-) -> dict[str, Any]:
+def info_context(about: Description) -> dict[str, Any]:
     """What ``info.cpp`` needs."""
-    source = model.tensors[model.inputs[0]]
-    digest = bytes.fromhex(model.sha256)
     return {
-        "hash_bytes": wrap(f"0x{byte:02x}" for byte in digest),
-        "espdl_size": espdl_size,
-        "input_table": wrap(input_table(source)),
-        "outputs": [tensor_info(model.tensors[name], plan.offsets[name]) for name in model.outputs],
-        "decode": decode_context(decode) if decode else None,
+        "hash_bytes": wrap(f"0x{byte:02x}" for byte in bytes.fromhex(about.espdl_sha256)),
+        "espdl_size": about.espdl_size,
+        "input_table": wrap(about.input_table),
+        "outputs": [tensor_info(row) for row in about.outputs],
+        "decode": decode_context(about.decode) if about.decode else None,
         "info": [
             ("name", "model_id::kName"), ("variant", "model_id::kVariant"), ("target", "model_id::kTarget"),
-            ("espdl", "uhd_model_espdl"), ("espdl_size", espdl_size), ("hash", "kHash"),
-            ("arena_size", plan.arena_bytes), ("input", tensor_info(source, plan.offsets[source.name])),
-            ("outputs", "kOutputs"), ("output_count", len(model.outputs)), ("input_table", "kInputTable"),
-            ("decode", "&kDecode" if decode else "nullptr"),
+            ("espdl", "uhd_model_espdl"), ("espdl_size", about.espdl_size), ("hash", "kHash"),
+            ("arena_size", about.arena_size), ("input", tensor_info(about.input)),
+            ("outputs", "kOutputs"), ("output_count", len(about.outputs)), ("input_table", "kInputTable"),
+            ("decode", "&kDecode" if about.decode else "nullptr"),
         ],
     }  # fmt: skip

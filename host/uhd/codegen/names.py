@@ -57,3 +57,8 @@ def c_string(text: str) -> str:
 def comment(text: str) -> str:
     """``text`` for the rest of a ``//`` line: printable ASCII without what may continue it."""
     return re.sub(r"[^ ->@-\[\]-~]", ".", text)
+
+
+def cmake_text(text: str) -> str:
+    """``text`` inside a quoted CMake argument: what CMake or a shell would read as syntax becomes an underscore."""
+    return re.sub(r"[^A-Za-z0-9 .,+:/-]", "_", text)

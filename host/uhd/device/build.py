@@ -10,7 +10,7 @@ from uhd import zoo
 from uhd.errors import ConfigError, DataError
 from uhd.files import sha256_file
 from uhd.manifest import ModelManifest
-from uhd.paths import MODEL_COMPONENT, build_root
+from uhd.paths import build_root, committed_component
 from uhd.targets import quantization_target
 from uhd.variants import get_variant
 
@@ -140,14 +140,15 @@ def generate_component(
 ) -> Component:
     """Write the component for a quantized model.
 
-    For a chip it goes where ``idf.py`` finds it, ``firmware/components/uhd_model``; for the emulator into the
-    build folder, so that the committed component stays as it is.
+    For a chip it goes where ``idf.py`` finds it, the chip's folder in ``firmware/components/uhd_model``; for the
+    emulator into the build folder, so that the committed components stay as they are.
     """
     from uhd.codegen import generate
     from uhd.espdl.reader import read_espdl
 
     if folder is None:
-        folder = build_root() / request.name / "uhd_model" if request.target == "qemu" else MODEL_COMPONENT
+        emulated = request.target == "qemu"
+        folder = build_root() / request.name / "uhd_model" if emulated else committed_component(request.target)
     data = espdl.read_bytes()
     model = read_espdl(data, quantization_target(request.target).name)
     generate(model, data, manifest, folder)

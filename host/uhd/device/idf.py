@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from uhd.device.progress import Printer, Progress, run_logged
 from uhd.errors import ConfigError, SdkMissingError, UhdError
 from uhd.files import sha256_bytes, write_text
-from uhd.paths import FIRMWARE, MODEL_COMPONENT, ROOT
+from uhd.paths import FIRMWARE, ROOT, committed_component
 
 #: Oldest ESP-IDF that the firmware is written for.
 MIN_VERSION = (5, 4)
@@ -25,8 +22,6 @@ IDF_TARGETS = ("esp32s3", "esp32p4", "linux")
 PROJECT = "uhd"
 
 GET_IDF = "install ESP-IDF 5.4 or later (its Get Started guide) and run `. $IDF_PATH/export.sh` in this shell"
-
-Progress = Callable[[int, int, str], None]
 
 _STEP = re.compile(r"^\[(\d+)/(\d+)\] (.*)")
 _ERROR = re.compile(r"\berror: |\bCMake Error\b|undefined reference|overflowed by|No space left")
@@ -91,33 +86,33 @@ def build(
     build_dir: Path,
     *,
     model_dir: Path | None = None,
+    clean: bool = False,
     progress: Progress | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Path:
     """Build the firmware around a generated model component; returns the ELF file.
 
     In ``build_dir``: ``idf/`` (ESP-IDF's build folder), ``sdkconfig`` and ``idf.log`` (all of ``idf.py``'s output).
-    ``model_dir`` is another component than ``firmware/components/uhd_model``. ``progress`` hears (done, all, what).
+    ``model_dir`` is another component than the committed one of the chip. ``progress`` hears (done, all, what).
     Raises ``SdkMissingError`` where ESP-IDF is not active, ``UhdError`` with the log's last error if the build fails.
     """
     if target not in IDF_TARGETS:
         raise ConfigError(f"ESP-IDF builds no firmware for {target}", hint=f"choose one of {', '.join(IDF_TARGETS)}")
-    component = model_dir or MODEL_COMPONENT
+    component = model_dir or committed_component(target)
     idf = require_idf(component, environment)
     if not (component / "CMakeLists.txt").is_file():
-        raise UhdError(f"{component}: no model component", hint=f"run build-fw --variant {variant} --component-only")
+        chip = "esp32s3" if target == "linux" else target
+        way_out = f"run build-fw --variant {variant} --target {chip} --component-only"
+        raise UhdError(f"{component}: no model component", hint=way_out)
     build_dir = build_dir.resolve()
+    if clean:
+        for old in (build_dir / "idf", build_dir / "sdkconfig", build_dir / "sdkconfig.made-from"):
+            _remove(old)
     build_dir.mkdir(parents=True, exist_ok=True)
     _drop_stale_config(build_dir, target)
     log = build_dir / "idf.log"
     command = [*idf.command, *_arguments(target, build_dir, model_dir)]
-    status = _run(command, log, {**_clean(environment), "IDF_TARGET": target}, progress or _Printer())
-    if status != 0:
-        reason = last_error(log.read_text(errors="replace"))
-        raise UhdError(
-            f"idf.py failed for {variant} on {target} (exit code {status}): {reason}",
-            hint=f"all of its output is in {log}",
-        )
+    _run(command, log, {**_clean(environment), "IDF_TARGET": target}, progress, f"for {variant} on {target}")
     elf = build_dir / "idf" / f"{PROJECT}.elf"
     if not elf.is_file():
         raise UhdError(f"idf.py succeeded, but left no {elf}", hint=f"see {log}")
@@ -140,6 +135,32 @@ def _arguments(target: str, build_dir: Path, model_dir: Path | None) -> list[str
     ]
 
 
+def flash(
+    folder: Path, port: str, baud: int, *, environment: Mapping[str, str] = os.environ, progress: Progress | None = None
+) -> None:
+    """Let ``idf.py`` flash what it built in ``folder``: the way for a machine with ESP-IDF whose esptool is not found.
+
+    Raises ``SdkMissingError`` where ESP-IDF is not active, ``UhdError`` with the last error if it fails.
+    """
+    idf = find_idf(environment)
+    if idf is None:
+        raise SdkMissingError("ESP-IDF is not active", hint=GET_IDF)
+    command = [*idf.command, *flash_arguments(folder, port, baud)]
+    _run(command, folder / "idf-flash.log", _clean(environment), progress, f"to flash {port}")
+
+
+def flash_arguments(folder: Path, port: str, baud: int) -> list[str]:
+    """What ``idf.py`` is asked to flash a build folder."""
+    return ["-C", str(FIRMWARE), "-B", str(folder), "-p", port, "-b", str(baud), "flash"]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:
     """Without what would put this package's Python under ESP-IDF's."""
     return {k: v for k, v in environment.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
@@ -155,27 +176,18 @@ def _drop_stale_config(build_dir: Path, target: str) -> None:
     write_text(stamp, today)
 
 
-def _run(command: Sequence[str], log: Path, environment: Mapping[str, str], progress: Progress) -> int:
-    """Run ``command`` with its output in ``log`` and its steps told to ``progress``; returns the exit code."""
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=dict(environment),
-        )
-    except OSError as error:
-        raise UhdError(f"{command[0]} does not start: {error.strerror}", hint="is ESP-IDF complete?") from None
-    with process, log.open("w", encoding="utf-8") as stream:
-        assert process.stdout is not None
-        for line in process.stdout:
-            stream.write(line)
-            if step := _STEP.match(line):
-                progress(int(step[1]), int(step[2]), step[3].strip())
-    return process.returncode
+def _run(command: list[str], log: Path, environment: Mapping[str, str], progress: Progress | None, what: str) -> None:
+    """Run idf.py with its output in ``log``. Raises ``UhdError`` with the log's last error."""
+    tell = progress or Printer()
+
+    def on_line(line: str) -> None:
+        if step := _STEP.match(line):
+            tell(int(step[1]), int(step[2]), step[3].strip())
+
+    status = run_logged(command, log, environment, on_line, "is ESP-IDF complete?")
+    if status != 0:
+        reason = last_error(log.read_text(errors="replace"))
+        raise UhdError(f"idf.py failed {what} (exit code {status}): {reason}", hint=f"all of its output is in {log}")
 
 
 def last_error(output: str) -> str:
@@ -188,21 +200,3 @@ def last_error(output: str) -> str:
                 following = lines[i + 1 : i + 2] if lines[i].startswith("CMake Error") else []
                 return " ".join([lines[i], *following])
     return lines[-1] if lines else "it said nothing"
-
-
-class _Printer:
-    """The current step on one line of stderr; a line every ten seconds where there is no terminal."""
-
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        if self._stream.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            end = "\n" if done == total else ""
-            self._stream.write(f"\r\x1b[K{f'      {done}/{total} {what}'[:width]}{end}")
-        elif time.monotonic() - self._last >= 10:
-            self._last = time.monotonic()
-            self._stream.write(f"      {done}/{total} {what}\n")
-        self._stream.flush()

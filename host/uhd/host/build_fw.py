@@ -47,7 +47,7 @@ def command(
     """
     from uhd.device import build
     from uhd.errors import SdkMissingError
-    from uhd.paths import build_root
+    from uhd.paths import build_root, committed_component
 
     request = build.Request(variant.upper(), target, preset, checkpoint, calibration, calibration_images)
     steps = Steps(2 if component_only else 3, quiet=as_json)
@@ -57,6 +57,8 @@ def command(
     steps.start("generate  component uhd_model")
     component = build.generate_component(request, espdl, manifest, weights, folder)
     steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
+    if target != "qemu" and component.folder == committed_component(target):
+        steps.note(f"this replaced what `idf.py` builds for {target}; other chips keep their model")
 
     image: Path | None = None
     missing: SdkMissingError | None = None
@@ -82,9 +84,9 @@ def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
 
         return build_elf(component, folder)
     from uhd.device import idf
-    from uhd.paths import MODEL_COMPONENT
+    from uhd.paths import committed_component
 
-    model_dir = None if component == MODEL_COMPONENT else component
+    model_dir = None if component == committed_component(target) else component
     return idf.build(variant, target, folder, model_dir=model_dir)
 
 
