@@ -83,7 +83,7 @@ def test_the_result_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("size", "width", "height", "stride", "message"),
     [
-        (1000, 5, 4, 10, "5 pixels wide; YUYV packs pixels in pairs"),
+        (1000, 5, 4, 10, "5 pixels wide; cameras pack pixels in pairs"),
         (1000, 6, 4, 11, "stride of 11 bytes, but a row of 6 pixels takes 12"),
         (4 * 12 - 1, 6, 4, 12, "holds 47 bytes, but 6 x 4 pixels at a stride of 12 take 48"),
         (3 * 15 + 11, 6, 4, 15, "holds 56 bytes, .* take 57"),

@@ -23,6 +23,32 @@ def rgb_to_yuyv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return packed.reshape(packed.shape[0], 2 * packed.shape[1])
 
 
+def frame_rows(
+    frame: Any, width: int, height: int, stride_bytes: int | None, out: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Bytes of a camera frame of two bytes a pixel, and where in them the row of each destination row starts.
+
+    Raises ``DataError`` for sizes that do not fit.
+    """
+    stride = 2 * width if stride_bytes is None else stride_bytes
+    rows, columns = out
+    if min(width, height, rows, columns) < 1:
+        raise DataError(f"camera frame of {width} x {height} to {columns} x {rows}: sizes must be at least 1")
+    if width % 2:
+        raise DataError(
+            f"camera frame is {width} pixels wide", hint="cameras pack pixels in pairs, the width must be even"
+        )
+    if stride < 2 * width:
+        raise DataError(f"camera frame has a stride of {stride} bytes, but a row of {width} pixels takes {2 * width}")
+    data = np.frombuffer(np.ascontiguousarray(frame) if isinstance(frame, np.ndarray) else frame, dtype=np.uint8)
+    needed = (height - 1) * stride + 2 * width
+    if len(data) < needed:
+        raise DataError(
+            f"camera frame holds {len(data)} bytes, but {width} x {height} pixels at a stride of {stride} take {needed}"
+        )
+    return data, np.arange(rows) * height // rows * stride
+
+
 def camera_to_network(
     frame: Any, width: int, height: int, stride_bytes: int | None = None, out: tuple[int, int] = (64, 64)
 ) -> NDArray[np.uint8]:
@@ -34,25 +60,10 @@ def camera_to_network(
     the pixel pair that it lies in. Raises ``DataError`` for an odd width, a stride that is too small and a buffer that
     is too short.
     """
-    stride = 2 * width if stride_bytes is None else stride_bytes
-    rows, columns = out
-    if min(width, height, rows, columns) < 1:
-        raise DataError(f"camera frame of {width} x {height} to {columns} x {rows}: sizes must be at least 1")
-    if width % 2:
-        raise DataError(
-            f"camera frame is {width} pixels wide", hint="YUYV packs pixels in pairs, the width must be even"
-        )
-    if stride < 2 * width:
-        raise DataError(f"camera frame has a stride of {stride} bytes, but a row of {width} pixels takes {2 * width}")
-    data = np.frombuffer(np.ascontiguousarray(frame) if isinstance(frame, np.ndarray) else frame, dtype=np.uint8)
-    needed = (height - 1) * stride + 2 * width
-    if len(data) < needed:
-        raise DataError(
-            f"camera frame holds {len(data)} bytes, but {width} x {height} pixels at a stride of {stride} take {needed}"
-        )
-    x = np.arange(columns)
-    source_x = x * width // columns
-    row_start = (np.arange(rows) * height // rows * stride)[:, None]
+    data, starts = frame_rows(frame, width, height, stride_bytes, out)
+    row_start = starts[:, None]
+    x = np.arange(out[1])
+    source_x = x * width // out[1]
     luma = row_start + 2 * source_x
     chroma = row_start + 4 * (source_x // 2) + 1 + 2 * (x % 2)
     return data[np.stack([luma, chroma], axis=-1)]

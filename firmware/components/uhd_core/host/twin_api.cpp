@@ -189,6 +189,21 @@ int32_t uhd_twin_camera_piece(const uint8_t* piece, uint32_t offset, uint32_t si
   return 0;
 }
 
+// A whole picture of a uhd::PixelFormat: to uint8 `copy` and, by the model's table, to `integers` of 1 or 2 bytes;
+// either may be null. Returns 0 or a negative status.
+int32_t uhd_twin_camera_picture(const uint8_t* frame, uint32_t total, uint32_t width, uint32_t height, uint32_t stride,
+                                uint8_t format, uint16_t out_width, uint16_t out_height, void* integers,
+                                uint8_t* copy) {
+  const uhd::CameraPicture picture = {width, height, stride};
+  if (uhd::check_camera(picture, total) != Status::Ok || out_width == 0 || out_height == 0 || format > 2) {
+    return code(Status::InvalidArgument);
+  }
+  const uhd::ModelInfo& model = uhd::model_info();
+  uhd::camera_picture(picture, static_cast<uhd::PixelFormat>(format), out_width, out_height, frame,
+                      {model.input_table, model.input.bytes, integers, copy});
+  return 0;
+}
+
 // Network input uint8 [height, width, channels] to the integers of the model's input tensor.
 void uhd_twin_network_to_input(const uint8_t* network, void* input) {
   const uhd::ModelInfo& model = uhd::model_info();

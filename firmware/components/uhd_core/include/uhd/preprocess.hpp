@@ -1,8 +1,12 @@
-// From camera bytes to the integers the model takes, piece by piece, so that no camera picture is ever stored.
+// From camera bytes to the integers the model takes: piece by piece as they come over a link, or a whole picture that
+// the device's own camera has left in memory.
 //
-// The contract with the host (uhd.image.yuyv.camera_to_network): network pixel (x, y) of an out_width x out_height
-// input takes source pixel sx = x * width / out_width, sy = y * height / out_height (integer division). Channel 0 is
-// that pixel's own Y; channel 1 is U for even x and V for odd x, of the macropixel sx / 2 it lies in.
+// The contract with the host (docs/image-contract.md): network pixel (x, y) of an out_width x out_height input takes
+// source pixel sx = x * width / out_width, sy = y * height / out_height (integer division).
+//   YUYV    channel 0 is that pixel's own Y; channel 1 is U for even x and V for odd x, of the macropixel sx / 2 that it
+//           lies in (uhd.image.yuyv.camera_to_network)
+//   RGB565  the bits of each colour are repeated to fill a byte, then the pixels x and x + 1 are packed as a photo's
+//           are: a Y each, U and V of both together (uhd.image.rgb565.rgb565_to_network)
 #pragma once
 
 #include <stddef.h>
@@ -52,5 +56,10 @@ struct NetworkSink {
 // The picture must have passed check_camera with some total >= offset + size.
 void camera_piece(const CameraPicture& picture, uint16_t out_width, uint16_t out_height, const uint8_t* data,
                   uint32_t offset, uint32_t size, const NetworkSink& sink);
+
+// The whole picture at once, which is much faster: `data` is all of it, the sink takes every element. The picture must
+// have passed check_camera with the bytes at `data`. RGB565 needs an even out_width. YUYV gives what camera_piece gives.
+void camera_picture(const CameraPicture& picture, PixelFormat format, uint16_t out_width, uint16_t out_height,
+                    const uint8_t* data, const NetworkSink& sink);
 
 }  // namespace uhd
