@@ -13,7 +13,7 @@ from support.fakemodel import FakeModel
 from support.integer_decode import all_candidates
 from support.twinlib import SANITIZE, CppDevice, library
 from uhd.device.link import Decoder, Frame, encode_frame
-from uhd.device.messages import BY_TYPE, CODES, LIMITS, MAX_PAYLOAD, MESSAGES, Message, pack, unpack
+from uhd.device.messages import BY_TYPE, CODES, LIMITS, MAX_PAYLOAD, MESSAGES, PROTOCOL_VERSION, Message, pack, unpack
 
 MODEL = FakeModel()
 ERRORS = {value: name for name, value in CODES["ErrorCode"].items()}
@@ -27,7 +27,7 @@ class Talk:
         self.device = CppDevice(library(model), credit=credit)
         self.decoder, self.seq = Decoder(), 0
         if hello:
-            self.say("HELLO", protocol_version=1)
+            self.say("HELLO", protocol_version=PROTOCOL_VERSION)
 
     def raw(self, data: bytes) -> list[Message]:
         self.device.write(data)
@@ -59,7 +59,7 @@ def talk() -> Iterator[Talk]:
 
 def error_of(answers: list[Message]) -> str:
     assert [m.name for m in answers] == ["ERROR"]
-    assert answers[0]["protocol_version"] == 1
+    assert answers[0]["protocol_version"] == PROTOCOL_VERSION
     return ERRORS[answers[0]["code"]]
 
 
@@ -82,7 +82,7 @@ def test_nothing_works_before_hello() -> None:
 @pytest.mark.parametrize("name", ["HELLO", "CONFIG", "FRAME", "STATS_REQUEST", "SHUTDOWN"])
 def test_wrong_sizes(talk: Talk, name: str) -> None:
     spec = MESSAGES[name]
-    good = pack(name, **({"protocol_version": 1} if name == "HELLO" else {}))
+    good = pack(name, **({"protocol_version": PROTOCOL_VERSION} if name == "HELLO" else {}))
     for payload in (good + b"x", good[:-1]):
         if (len(payload) > spec.size and spec.tail) or payload == good:
             continue
@@ -106,7 +106,7 @@ def test_a_picture_in_pieces(talk: Talk) -> None:
 
 def test_pieces_may_repeat_overlap_and_come_early(talk: Talk) -> None:
     expected = talk.send()[-1]
-    talk.say("HELLO", protocol_version=1)
+    talk.say("HELLO", protocol_version=PROTOCOL_VERSION)
     assert talk.frame(0, PICTURE[:100])[0]["next_offset"] == 100
     assert talk.frame(0, PICTURE[:100])[0]["next_offset"] == 100  # again
     assert talk.frame(500, PICTURE[500:900])[0]["next_offset"] == 100  # too early: not taken
@@ -168,13 +168,13 @@ def test_a_piece_that_contradicts_its_picture(talk: Talk) -> None:
 
 def test_bad_configuration_changes_nothing(talk: Talk) -> None:
     assert [m.name for m in talk.say("CONFIG", score_threshold=65535, nms_iou=1, top_k=9, limit=9)] == ["ACK"]
-    for wrong in ({"top_k": 0}, {"top_k": 1025}, {"limit": 0}, {"limit": 251}, {"flags": 4}):
+    for wrong in ({"top_k": 0}, {"top_k": 1025}, {"limit": 0}, {"limit": 251}, {"flags": 8}):
         assert error_of(talk.say("CONFIG", **{"top_k": 9, "limit": 9, **wrong})) == "BAD_CONFIG"
     assert talk.send()[-1]["count"] == 0
 
 
 def test_outputs_and_thumbnail_come_before_the_boxes(talk: Talk) -> None:
-    talk.say("CONFIG", score_threshold=1, nms_iou=65535, top_k=1024, limit=250, flags=3)
+    talk.say("CONFIG", score_threshold=1, nms_iou=65535, top_k=1024, limit=250, flags=7)
     answers = talk.send()
     assert [m.name for m in answers] == ["ACK"] + ["OUTPUT"] * 3 + ["THUMBNAIL"] * 8 + ["DETECTIONS"]
     thumbnail = b"".join(m.tail for m in answers if m.name == "THUMBNAIL")
@@ -213,7 +213,7 @@ def test_a_broken_model_is_announced_at_boot() -> None:
 
 def test_long_names_are_cut() -> None:
     talk = Talk(FakeModel(name="n" * 40), hello=False)
-    info = talk.say("HELLO", protocol_version=1)[0]
+    info = talk.say("HELLO", protocol_version=PROTOCOL_VERSION)[0]
     assert info["name"] == "n" * 32
     talk.device.close()
 
@@ -239,8 +239,8 @@ def test_absurd_requests_never_harm_the_device(talk: Talk) -> None:
             head = {f.name: generator.choice(small) & (2 ** (8 * f.size) - 1) for f in MESSAGES["FRAME"].fields}
             payload = pack("FRAME", payload[22:], **{**head, "format": generator.randrange(4)})
         if type_ == MESSAGES["HELLO"].type and i % 3:
-            payload = pack("HELLO", protocol_version=1)
+            payload = pack("HELLO", protocol_version=PROTOCOL_VERSION)
         for message in talk.raw(encode_frame(type_, i & 0xFFFF, payload)):
             assert BY_TYPE[MESSAGES[message.name].type].direction == "to host"
-    talk.say("HELLO", protocol_version=1)
+    talk.say("HELLO", protocol_version=PROTOCOL_VERSION)
     assert talk.send(frame_id=123456)[-1].name == "DETECTIONS"

@@ -15,7 +15,7 @@ from support.fakemodel import FakeModel
 from support.twinlib import CppDevice, library
 from uhd.device.client import DeviceClient
 from uhd.device.link import encode_frame
-from uhd.device.messages import MESSAGES, pack
+from uhd.device.messages import MESSAGES, PROTOCOL_VERSION, pack
 from uhd.device.qemu import QemuDevice
 from uhd.errors import DeviceError
 from uhd.image.yuyv import camera_to_network
@@ -166,7 +166,7 @@ def test_a_request_that_came_before_the_boot_is_answered() -> None:
     """The race at power-on: bytes that wait for the guest must not block the line for ever."""
     for _ in range(5):
         with QemuDevice(firmware(MODEL)) as device:
-            hello = encode_frame(MESSAGES["HELLO"].type, 0, pack("HELLO", protocol_version=1))
+            hello = encode_frame(MESSAGES["HELLO"].type, 0, pack("HELLO", protocol_version=PROTOCOL_VERSION))
             device.port.write(hello * 3)
             assert DeviceClient(device.port).hello().name == "fake"
 

@@ -15,7 +15,7 @@ from support.twinlib import CppDevice, Library, library
 from uhd.device.client import DeviceClient, to_q16
 from uhd.device.compile import CORE
 from uhd.device.link import encode_frame
-from uhd.device.messages import CODES, MESSAGES, pack
+from uhd.device.messages import CODES, MESSAGES, PROTOCOL_VERSION, pack
 from uhd.errors import ConfigError, DeviceError
 
 MODEL = FakeModel()
@@ -280,29 +280,34 @@ def test_device_that_never_stays_up_is_given_up(picture: NDArray[np.uint8]) -> N
     device.close()
 
 
+NEXT = PROTOCOL_VERSION + 1
+
+
 def test_old_firmware_new_host(device: CppDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """T9: the host speaks version 2; the C++ device of version 1 refuses, and the host names both."""
-    monkeypatch.setattr("uhd.device.client.PROTOCOL_VERSION", 2)
-    monkeypatch.setattr("uhd.device.connection.PROTOCOL_VERSION", 2)
-    with pytest.raises(DeviceError, match="device speaks protocol version 1, this host version 2"):
+    """T9: the host speaks the next version; the C++ device of today's refuses, and the host names both."""
+    monkeypatch.setattr("uhd.device.client.PROTOCOL_VERSION", NEXT)
+    monkeypatch.setattr("uhd.device.connection.PROTOCOL_VERSION", NEXT)
+    with pytest.raises(
+        DeviceError, match=f"device speaks protocol version {PROTOCOL_VERSION}, this host version {NEXT}"
+    ):
         connect(device).hello()
 
 
 def test_device_says_the_versions_too(device: CppDevice) -> None:
     device.write(encode_frame(MESSAGES["HELLO"].type, 0, pack("HELLO", protocol_version=7)))
     said = device.read(0)
-    assert b"version 1, the host asked for 7" in said
+    assert b"version %d, the host asked for 7" % PROTOCOL_VERSION in said
     device.write(encode_frame(MESSAGES["STATS_REQUEST"].type, 1, b""))
     assert b"HELLO first" in device.read(0)
 
 
 @pytest.fixture(scope="module")
 def next_version(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """Firmware of protocol version 2, whose INFO has grown."""
+    """Firmware of the next protocol version."""
     folder = tmp_path_factory.mktemp("next") / "uhd"
     folder.mkdir()
     header = (CORE / "include" / "uhd" / "link_messages.hpp").read_text()
-    header = header.replace("kProtocolVersion = 1;", "kProtocolVersion = 2;")
+    header = header.replace(f"kProtocolVersion = {PROTOCOL_VERSION};", f"kProtocolVersion = {NEXT};")
     (folder / "link_messages.hpp").write_text(header)
     return Library(MODEL, first_include=folder.parent)
 
@@ -310,7 +315,9 @@ def next_version(tmp_path_factory: pytest.TempPathFactory) -> Library:
 def test_new_firmware_old_host(next_version: Library) -> None:
     """T9, the other way round."""
     device = CppDevice(next_version)
-    with pytest.raises(DeviceError, match="device speaks protocol version 2, this host version 1"):
+    with pytest.raises(
+        DeviceError, match=f"device speaks protocol version {NEXT}, this host version {PROTOCOL_VERSION}"
+    ):
         connect(device).hello()
     device.close()
 
@@ -347,12 +354,12 @@ def test_silent_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_info_of_another_layout_is_no_answer() -> None:
-    port = Scripted(encode_frame(MESSAGES["INFO"].type, 0, pack("INFO", protocol_version=1)[:-1]))
+    port = Scripted(encode_frame(MESSAGES["INFO"].type, 0, pack("INFO", protocol_version=PROTOCOL_VERSION)[:-1]))
     client = DeviceClient(port, timeout=0.02, retries=1)
     with pytest.raises(DeviceError, match="no answer"):
         client.hello()
     assert client.connection.decoder.counters.malformed == 2
-    port.answer = encode_frame(MESSAGES["INFO"].type, 0, pack("INFO", protocol_version=1))
+    port.answer = encode_frame(MESSAGES["INFO"].type, 0, pack("INFO", protocol_version=PROTOCOL_VERSION))
     with pytest.raises(DeviceError, match="no input tensor"):
         client.hello()
 

@@ -28,10 +28,16 @@ SANITIZE = os.environ.get("UHD_TEST_SANITIZE") == "1"
 _WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 
 
-def compile_model(model: FakeModel, first_include: Path | None = None) -> Path:
-    """A shared library of core, C interface and ``model``; kept by content in the build folder."""
+def model_source(model: FakeModel) -> Path:
+    """The model's C++ file, kept by content in the build folder."""
     source = build_root() / "test-models" / hashlib.sha256(model.source().encode()).hexdigest()[:24] / "model.cpp"
     write_text(source, model.source())
+    return source
+
+
+def compile_model(model: FakeModel, first_include: Path | None = None) -> Path:
+    """A shared library of core, C interface and ``model``; kept by content in the build folder."""
+    source = model_source(model)
     includes = [*([first_include] if first_include else []), CORE / "include"]
     sources = [*twin_sources(), source]
     toolchain = host_toolchain(sanitize=SANITIZE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from uhd.device.connection import Connection, SessionLost
 from uhd.device.messages import CODES, DEFAULT_LIMIT, ENUMS, LIMITS, MAX_CANDIDATES, MAX_DETECTIONS, PROTOCOL_VERSION
 from uhd.device.ports import Port
 from uhd.device.results import DeviceInfo, Result, device_info
+from uhd.device.stream import Stream
 from uhd.device.transfer import Transfer
 from uhd.errors import ConfigError, DeviceError
 
@@ -87,10 +88,12 @@ class DeviceClient:
         limit: int = DEFAULT_LIMIT,
         send_outputs: bool = False,
         send_thumbnail: bool = False,
+        stream: bool = False,
     ) -> None:
         """Replace the device's configuration; what is None becomes the model's own.
 
         Thresholds are 0..1; ``top_k`` (1 to 1024) candidates enter suppression and ``limit`` (1 to 250) boxes leave it.
+        ``stream``: the results of the device's own camera are sent as they come (``results``).
         Raises ``ConfigError`` for a value out of range.
         """
         info = self.info
@@ -104,7 +107,9 @@ class DeviceClient:
             "nms_iou": info.nms_iou_q16 if nms_iou is None else to_q16(nms_iou, "NMS IoU"),
             "top_k": info.top_k if top_k is None else top_k,
             "limit": limit,
-            "flags": send_outputs * _FLAGS["SEND_OUTPUTS"] | send_thumbnail * _FLAGS["SEND_THUMBNAIL"],
+            "flags": send_outputs * _FLAGS["SEND_OUTPUTS"]
+            | send_thumbnail * _FLAGS["SEND_THUMBNAIL"]
+            | stream * _FLAGS["STREAM"],
         }
         try:
             self.connection.request("CONFIG", "ACK", **config)
@@ -112,6 +117,24 @@ class DeviceClient:
             self._config = config
             self._resume()
         self._config = config
+
+    def results(self, *, timeout: float = 10.0) -> Iterator[Result]:
+        """What the device's own camera sees, without end; ``configure(stream=True)`` comes first.
+
+        Raises ``DeviceError`` when nothing comes for ``timeout`` seconds. A restart of the device is survived.
+        """
+        flags = self._config["flags"] if self._config else 0
+        while True:
+            stream = Stream(
+                self.connection,
+                self.info,
+                outputs=bool(flags & _FLAGS["SEND_OUTPUTS"]),
+                thumbnail=bool(flags & _FLAGS["SEND_THUMBNAIL"]),
+            )
+            try:
+                yield from stream.results(timeout)
+            except SessionLost:
+                self._resume()
 
     def stats(self) -> dict[str, int]:
         """The device's counters since its boot, by their names in STATS."""
@@ -169,7 +192,7 @@ class DeviceClient:
             "total": len(data),
         }
         for _ in range(3):
-            self._frame_id = (self._frame_id + 1) & 0xFFFFFFFF
+            self._frame_id = (self._frame_id + 1) % LIMITS["CAMERA_FRAMES"][0]
             transfer = Transfer(self.connection, self.info, {"frame_id": self._frame_id, **head}, data, self._patience)
             flags = self._config["flags"] if self._config else 0
             transfer.expect(

@@ -43,6 +43,9 @@ inline uint32_t get_u32(const uint8_t* p) { return get_u16(p) | (static_cast<uin
 inline uint64_t get_u64(const uint8_t* p) { return get_u32(p) | (static_cast<uint64_t>(get_u32(p + 4)) << 32); }
 """  # noqa: E501
 
+#: Enumerations whose meanings the device says -> the function that gives them.
+_TEXTS = {"Health": "health_text", "ErrorCode": "error_text"}
+
 
 def constant_name(name: str) -> str:
     """``MAX_PAYLOAD`` -> ``kMaxPayload``."""
@@ -100,6 +103,11 @@ def header_text() -> str:
     for name, rows in ENUMS.items():
         lines += ["", f"enum class {name} : uint16_t {{"]
         lines += [f"  {constant_name(member)} = {value},  // {text}" for member, value, text in rows] + ["};"]
+    for name, function in _TEXTS.items():
+        kind = f"{name} value"
+        lines += ["", f"inline const char* {function}({kind}) {{", "  switch (value) {"]
+        lines += [f'    case {name}::{constant_name(member)}: return "{text}";' for member, _, text in ENUMS[name]]
+        lines += ["  }", '  return "unknown";', "}"]
     lines.append(_INTEGERS)
     for layout in (*ROWS.values(), *MESSAGES.values()):
         lines += _struct(layout)

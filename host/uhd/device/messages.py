@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: Bounds both sides rely on. Name -> (value, meaning).
 LIMITS: dict[str, tuple[int, str]] = {
@@ -26,6 +26,9 @@ LIMITS: dict[str, tuple[int, str]] = {
     "TYPE_FIRST": (0x80, "smallest message type"),
     "TYPE_LAST": (0xBF, "largest message type"),
     "SHUTDOWN_MAGIC": (0x444E4548, "the value that SHUTDOWN must carry"),
+    "FIRST_FAULT": (32, "error codes from here on are faults of the device: bit n of faults is code 32 + n"),
+    "CAMERA_FRAMES": (1 << 31, "frame_id from here on are pictures of the device's own camera, counted from 1"),
+    "HOST_PAUSE_MS": (5000, "so long after the last FRAME the device's own camera goes on"),
 }
 
 #: Enumerations. Name -> ((member, value, meaning), ...).
@@ -38,12 +41,33 @@ ENUMS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "ConfigFlags": (
         ("SEND_OUTPUTS", 1, "send the integer output tensors of every frame as OUTPUT"),
         ("SEND_THUMBNAIL", 2, "send the network input of every frame as THUMBNAIL"),
+        ("STREAM", 4, "send the results of the device's own camera as they come"),
+    ),
+    "Source": (
+        ("HOST", 0, "a picture that the host sent"),
+        ("CAMERA", 1, "a picture of the device's own camera"),
+    ),
+    "CameraFormat": (
+        ("NONE", 0, "no camera"),
+        ("YUYV", 1, "bytes Y0 U Y1 V"),
+        ("RGB565LE", 2, "low byte first"),
+        ("RGB565BE", 3, "high byte first"),
+    ),
+    "ResetReason": (
+        ("UNKNOWN", 0, "the chip does not say"),
+        ("POWER_ON", 1, "power was switched on, or the reset button pressed"),
+        ("SOFTWARE", 2, "the firmware asked for it, for example after flashing"),
+        ("PANIC", 3, "a crash"),
+        ("WATCHDOG", 4, "something did not return"),
+        ("BROWN_OUT", 5, "the supply voltage fell too low"),
     ),
     "Health": (
         ("OK", 0, "ready"),
         ("MODEL_HASH", 1, "the embedded .espdl does not have the SHA-256 it was generated from: no inference"),
         ("MEMORY", 2, "the memory given to the device is too small for this model: no inference"),
         ("MODEL", 3, "the model description is not one that this firmware can run: no inference"),
+        ("BACKEND", 4, "the inference backend refuses the model, or there is none to load: no inference"),
+        ("RESTARTS", 5, "restarted too often in a row, so camera and model stay off until the power is cut"),
     ),
     "ErrorCode": (
         ("VERSION", 1, "HELLO asked for another protocol version"),
@@ -54,6 +78,16 @@ ENUMS: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("NOT_READY", 6, "health is not OK: inference is refused"),
         ("MODEL_FAILED", 7, "the model returned an error"),
         ("UNSUPPORTED", 8, "this device cannot do that"),
+        ("CAMERA_MISSING", 32, "the camera does not start; pictures from the host work"),
+        ("CAMERA_STOPPED", 33, "the camera delivers no pictures any more and is being set up again"),
+        ("CAMERA_FORMAT", 34, "the camera's pictures do not fit the model's input"),
+        ("PSRAM_MISSING", 35, "no PSRAM answers; what fits internal memory works"),
+        ("NO_MEMORY", 36, "too little memory for the activations: no inference"),
+        ("MODEL_REFUSED", 37, "no model that this firmware can run: no inference"),
+        ("BROWN_OUT", 38, "the last restart was a brown-out: the supply is too weak"),
+        ("RESTARTS", 39, "restarted too often in a row: camera and model stay off until the power is cut"),
+        ("DISPLAY_MISSING", 40, "the display does not start; everything else works"),
+        ("LINK_STALLED", 41, "the host did not read, so bytes for it were dropped"),
     ),
 }
 
@@ -171,7 +205,7 @@ u16 limit best boxes that leave it, 1 to MAX_DETECTIONS
 u16 flags ConfigFlags
 """), "Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.", 0x82, "to device"),
         Spec("FRAME", _fields("""
-u32 frame_id names the picture; every picture of a session has its own
+u32 frame_id names the picture, below CAMERA_FRAMES; every picture of a session has its own
 u8 format FrameFormat
 u8 reserved 0
 u16 width in pixels
@@ -201,6 +235,12 @@ char[32] name model name, cut, zero padded
 char[16] variant variant letter or name
 char[16] target what the model was quantized for
 char[16] backend what runs it
+u32 faults faults that stand: bit n is error code FIRST_FAULT + n
+u8 reset_reason ResetReason of the last start
+u8 camera_format CameraFormat
+u16 camera_width of the device's own camera, in pixels
+u16 camera_height of the device's own camera, in pixels
+u16 reserved2 0
 {_COUNTERS.strip()}
 """), "Who the device is. Rows: the input tensor, then the outputs.", 0xA1, "to host", "TensorRow"),
         Spec("ACK", _fields("""
@@ -215,13 +255,15 @@ u32 credit bytes that may be sent beyond next_offset
         Spec("DETECTIONS", _fields("""
 u32 frame_id the picture
 u64 timestamp_us device clock when the picture was complete
-u32 receive_us first piece to last piece
-u32 preprocess_us of that, turning the picture into network input
+u32 receive_us first piece to last piece; CAMERA: how long the picture waited
+u32 preprocess_us turning the picture into network input (of receive_us where it came in pieces)
 u32 inference_us the model
 u32 decode_us decode and suppression
 u64 inference_ticks the model in CPU cycles; instructions where the emulator counts them
 u16 candidates cells above the score threshold
 u16 count rows in the tail, best score first
+u16 source Source
+u16 reserved 0
 """), "The boxes of a picture. Sent after its OUTPUT and THUMBNAIL messages.", 0xA3, "to host", "Box"),
         Spec("OUTPUT", _fields("""
 u32 frame_id the picture
@@ -246,6 +288,15 @@ u32 offset of this piece's first byte
 u64 uptime_us device clock
 u32 memory_used bytes taken of the memory given at start
 u32 memory_size bytes given at start
+u32 heap_free bytes free now; 0 where nothing is allocated at run time
+u32 heap_low_water least of that since boot
+u32 faults faults that stand, as in INFO
+u32 dropped_bytes bytes for the host that found no room
+u32 camera_captured pictures that the camera delivered
+u32 camera_dropped of those, replaced by a newer one before anyone took them
+u32 camera_restarts times it was set up again because it had stopped
+u32 camera_inferences of those that went through the model
+u32 camera_fps_x10 pictures through the model in the last second or more, times 10
 {_COUNTERS.strip()}
 """), "Counters since boot.", 0xA6, "to host"),
         Spec("ERROR", _fields("""
@@ -255,7 +306,8 @@ u16 reply_to sequence number of the frame that is answered
 u8 reply_type type of the frame that is answered; 0 for none
 u8 reserved 0
 u32 frame_id the picture concerned, or 0
-"""), "A request was refused; the text says why.", 0xA7, "to host", "text"),
+"""), "A request was refused, or (code FIRST_FAULT and up, reply_type 0) something failed; the text says what.",
+             0xA7, "to host", "text"),
     )
 }  # fmt: skip
 

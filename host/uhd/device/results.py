@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uhd.device.messages import Message
+from uhd.device.messages import CODES, LIMITS, Message
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,20 @@ class TensorShape:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """The device's own camera: ``format`` is yuyv, rgb565le or rgb565be; sizes in pixels."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class DeviceInfo:
-    """What a device is. ``model_hash`` is the hexadecimal SHA-256 of its .espdl; ``*_q16`` are in 1/65535."""
+    """What a device is. ``model_hash`` is the hexadecimal SHA-256 of its .espdl; ``*_q16`` are in 1/65535.
+
+    ``faults``: names of the faults that stand (``ErrorCode``); ``camera``: once it has delivered a picture.
+    """
 
     protocol_version: int
     health: int
@@ -47,10 +59,25 @@ class DeviceInfo:
     espdl_size: int
     max_frame_bytes: int
     credit: int
+    faults: tuple[str, ...] = ()
+    reset_reason: str = "UNKNOWN"
+    camera: Camera | None = None
     counters: dict[str, int] = field(default_factory=dict)
 
 
+_FIRST_FAULT = LIMITS["FIRST_FAULT"][0]
 _COUNTERS = ("frames_received", "crc_errors", "malformed", "overlong", "unknown", "inferences")
+
+
+def fault_names(bits: int) -> tuple[str, ...]:
+    """The faults in the bits of INFO and STATS, by their names in ``ErrorCode``; an unknown one by its number."""
+    names = {code: name for name, code in CODES["ErrorCode"].items()}
+    codes = [_FIRST_FAULT + bit for bit in range(32) if bits >> bit & 1]
+    return tuple(names.get(code, f"fault {code}") for code in codes)
+
+
+def _member(enum: str, value: int) -> str:
+    return next((name for name, known in CODES[enum].items() if known == value), str(value))
 
 
 def device_info(message: Message) -> DeviceInfo:
@@ -75,6 +102,13 @@ def device_info(message: Message) -> DeviceInfo:
         outputs=tensors[1:],
         score_threshold_q16=message["score_threshold"],
         nms_iou_q16=message["nms_iou"],
+        faults=fault_names(message["faults"]),
+        reset_reason=_member("ResetReason", message["reset_reason"]),
+        camera=Camera(
+            _member("CameraFormat", message["camera_format"]).lower(), message["camera_width"], message["camera_height"]
+        )
+        if message["camera_format"]
+        else None,
         counters={name: message[name] for name in _COUNTERS},
     )
 
@@ -112,6 +146,55 @@ class Result:
     timings: Timings
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     thumbnail: NDArray[np.uint8] | None = None
+
+
+@dataclass
+class Tensor:
+    """Bytes that arrive in pieces, in any order, some of them twice."""
+
+    total: int
+    data: bytearray = field(init=False)
+    absent: bytearray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data, self.absent = bytearray(self.total), bytearray(b"\1" * self.total)
+
+    def take(self, message: Message) -> bool:
+        """Store the piece of an OUTPUT or THUMBNAIL message; False if it does not fit."""
+        start, end = message["offset"], message["offset"] + len(message.tail)
+        if message["total"] != self.total or end > self.total:
+            return False
+        self.data[start:end] = message.tail
+        self.absent[start:end] = bytes(end - start)
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """True once every byte has come."""
+        return 1 not in self.absent
+
+
+def result(
+    message: Message, info: DeviceInfo, outputs: dict[int, Tensor], thumbnail: Tensor | None, seconds: float = 0.0
+) -> Result:
+    """A DETECTIONS message with the complete tensors that came before it, ``outputs`` by their index in INFO."""
+    rows = np.array(
+        [[b["score"], b["cls"], b["cx"], b["cy"], b["width"], b["height"]] for b in message.tail], np.int64
+    ).reshape(-1, 6)
+    names = ("timestamp_us", "receive_us", "preprocess_us", "inference_us", "decode_us", "inference_ticks")
+    return Result(
+        frame_id=message["frame_id"],
+        rows=rows_from_q16(rows),
+        rows_q16=rows,
+        candidates=message["candidates"],
+        timings=Timings(**{name: message[name] for name in names}, round_trip_s=seconds),
+        outputs={
+            shape.name: np.frombuffer(outputs[i].data, shape.dtype.newbyteorder("<")).reshape(shape.shape).copy()
+            for i, shape in enumerate(info.outputs)
+            if i in outputs
+        },
+        thumbnail=np.frombuffer(thumbnail.data, np.uint8).reshape(info.input.shape[1:]).copy() if thumbnail else None,
+    )
 
 
 def rows_from_q16(rows: NDArray[Any]) -> NDArray[np.float64]:

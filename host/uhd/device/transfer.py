@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from uhd.device.connection import Connection
 from uhd.device.messages import MESSAGES, Message
-from uhd.device.results import DeviceInfo, Result, Timings, rows_from_q16
+from uhd.device.results import DeviceInfo, Result, Tensor, result
 from uhd.errors import DeviceError
 
 #: Bytes of picture in one frame: a lost frame costs little, and the frame's overhead is below 4 %.
 PIECE = 1024
 #: Slowest link that is not called dead, in bytes a second: limits how long a picture may be under way.
 SLOWEST = 4000
-
-
-@dataclass
-class Tensor:
-    """Bytes that arrive in pieces, in any order, some of them twice."""
-
-    total: int
-    data: bytearray = field(init=False)
-    absent: bytearray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.data, self.absent = bytearray(self.total), bytearray(b"\1" * self.total)
-
-    def take(self, message: Message) -> bool:
-        """Store the piece of an OUTPUT or THUMBNAIL message; False if it does not fit."""
-        start, end = message["offset"], message["offset"] + len(message.tail)
-        if message["total"] != self.total or end > self.total:
-            return False
-        self.data[start:end] = message.tail
-        self.absent[start:end] = bytes(end - start)
-        return True
-
-    @property
-    def complete(self) -> bool:
-        """True once every byte has come."""
-        return 1 not in self.absent
 
 
 class Transfer:
@@ -92,7 +64,8 @@ class Transfer:
             elif self._take(message):
                 wait, silences = self._connection.timeout, 0
                 if self._detections and self._whole():
-                    return self._result(self._detections, time.monotonic() - started)
+                    seconds = time.monotonic() - started
+                    return result(self._detections, self._info, self._outputs, self._thumbnail, seconds)
             else:
                 self._connection.counters.stale += 1
 
@@ -147,30 +120,6 @@ class Transfer:
     def _whole(self) -> bool:
         tensors = [*self._outputs.values(), *([self._thumbnail] if self._thumbnail else [])]
         return all(tensor.complete for tensor in tensors)
-
-    def _result(self, message: Message, seconds: float) -> Result:
-        rows = np.array(
-            [[b["score"], b["cls"], b["cx"], b["cy"], b["width"], b["height"]] for b in message.tail], np.int64
-        ).reshape(-1, 6)
-        outputs = {
-            shape.name: np.frombuffer(self._outputs[i].data, shape.dtype.newbyteorder("<")).reshape(shape.shape).copy()
-            for i, shape in enumerate(self._info.outputs)
-            if self._outputs
-        }
-        thumbnail: NDArray[np.uint8] | None = None
-        if self._thumbnail:
-            thumbnail = np.frombuffer(self._thumbnail.data, np.uint8).reshape(self._info.input.shape[1:]).copy()
-        names = ("timestamp_us", "receive_us", "preprocess_us", "inference_us", "decode_us", "inference_ticks")
-        timings = Timings(**{name: message[name] for name in names}, round_trip_s=seconds)
-        return Result(
-            frame_id=message["frame_id"],
-            rows=rows_from_q16(rows),
-            rows_q16=rows,
-            candidates=message["candidates"],
-            timings=timings,
-            outputs=outputs,
-            thumbnail=thumbnail,
-        )
 
     def _failed(self, what: str) -> DeviceError:
         return DeviceError(

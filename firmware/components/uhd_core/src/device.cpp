@@ -54,14 +54,19 @@ Health Device::check_model() const {
   return Health::kOk;
 }
 
+void Device::refuse(Health health) {
+  health_ = health;
+  config_ = default_config();
+  send_error(nullptr, ErrorCode::kNotReady, 0, link::health_text(health_));
+}
+
 void Device::start(uint8_t* memory, size_t size) {
   memory_size_ = size;
-  health_ = check_model();
-  if (health_ == Health::kOk && size < memory_needed(model_)) health_ = Health::kMemory;
-  if (health_ != Health::kOk) {
-    send_error(nullptr, ErrorCode::kNotReady, 0, health_text());
-    return;
-  }
+  Health health = check_model();
+  if (health == Health::kOk && size < memory_needed(model_)) health = Health::kMemory;
+  if (health != Health::kOk) return refuse(health);
+  health_ = health;
+  config_ = default_config();
   arena_ = memory;
   memory += aligned(model_.arena_size);
   rows_ = reinterpret_cast<Detection*>(memory);
@@ -101,6 +106,7 @@ void Device::on_hello(const link::Packet& packet) {
   session_ = true;
   config_ = default_config();
   picture_ = {};
+  host_pictures_ = false;
   send_info();
 }
 
@@ -121,8 +127,9 @@ void Device::on_config(const link::Packet& packet) {
       config.limit > link::kMaxDetections) {
     return send_error(&packet, ErrorCode::kBadConfig, 0, "top_k or limit out of range");
   }
-  if (config.flags > 3) return send_error(&packet, ErrorCode::kBadConfig, 0, "unknown flags");
+  if (config.flags > 7) return send_error(&packet, ErrorCode::kBadConfig, 0, "unknown flags");
   config_ = config;
+  if (config.flags & static_cast<uint16_t>(link::ConfigFlags::kStream)) host_pictures_ = false;
   send_ack(packet, picture_.head.frame_id, picture_.next);
 }
 
@@ -140,7 +147,7 @@ void Device::on_shutdown(const link::Packet& packet) {
 
 bool Device::valid_picture(const link::Frame& head) const {
   const TensorInfo& input = model_.input;
-  if (head.total == 0 || head.total > link::kMaxFrameBytes || head.offset > head.total) return false;
+  if (head.frame_id >= link::kCameraFrames || head.total == 0 || head.total > link::kMaxFrameBytes || head.offset > head.total) return false;
   const bool network_size = head.width == input.width && head.height == input.height && head.stride == 0;
   switch (static_cast<FrameFormat>(head.format)) {
     case FrameFormat::kNetworkU8: return network_size && head.total == input.elements();
@@ -157,7 +164,9 @@ void Device::on_frame(const link::Packet& packet) {
   read(head, packet.payload);
   const uint8_t* data = packet.payload + link::Frame::kSize;
   uint32_t size = static_cast<uint32_t>(packet.size - link::Frame::kSize);
-  if (health_ != Health::kOk) return send_error(&packet, ErrorCode::kNotReady, head.frame_id, health_text());
+  if (health_ != Health::kOk) return send_error(&packet, ErrorCode::kNotReady, head.frame_id, link::health_text(health_));
+  host_pictures_ = true;
+  last_frame_us_ = port_.micros();
   const bool known = picture_.active && picture_.head.frame_id == head.frame_id;
   if (!valid_picture(head) || size > head.total - head.offset || (known && !same_picture(head, picture_.head))) {
     return send_error(&packet, ErrorCode::kBadFrame, head.frame_id, "the picture does not fit its size or the model");
@@ -173,7 +182,7 @@ void Device::on_frame(const link::Packet& packet) {
   }
   if (picture_.complete) {
     send_ack(packet, head.frame_id, picture_.next);
-    if (size == 0) send_results();
+    if (size == 0) send_results(picture_);
     return;
   }
   if (head.offset <= picture_.next && head.offset + size > picture_.next) {
@@ -206,17 +215,27 @@ void Device::take_piece(const uint8_t* data, uint32_t offset, uint32_t size) {
 }
 
 void Device::infer(const link::Packet& packet) {
-  link::Detections& result = picture_.result;
   const uint64_t complete_us = port_.micros();
-  const uint64_t before = port_.ticks();
-  const Status status = run_(sink_.integers, outputs_, arena_);
-  result.inference_ticks = port_.ticks() - before;
-  const uint64_t inferred_us = port_.micros();
+  const uint32_t frame_id = picture_.head.frame_id;
+  const Status status = run_model(&picture_, complete_us);
   if (status != Status::Ok) {
-    const uint32_t frame_id = picture_.head.frame_id;
     picture_ = {};
     return send_error(&packet, ErrorCode::kModelFailed, frame_id, status_text(status));
   }
+  picture_.result.frame_id = frame_id;
+  picture_.result.timestamp_us = complete_us;
+  picture_.result.receive_us = static_cast<uint32_t>(complete_us - picture_.first_us);
+  picture_.complete = true;
+  send_results(picture_);
+}
+
+Status Device::run_model(Picture* picture, uint64_t complete_us) {
+  link::Detections& result = picture->result;
+  const uint64_t before = port_.ticks();
+  const Status status = run_(sink_.integers, outputs_, arena_);
+  result.inference_ticks = port_.ticks() - before;
+  if (status != Status::Ok) return status;
+  const uint64_t inferred_us = port_.micros();
   inferences_++;
   if (model_.decode) {
     const uint32_t most = most_candidates(model_);
@@ -227,13 +246,9 @@ void Device::infer(const link::Packet& packet) {
     result.candidates = static_cast<uint16_t>(candidates > 0xFFFF ? 0xFFFF : candidates);
     result.count = static_cast<uint16_t>(count < config_.limit ? count : config_.limit);
   }
-  result.frame_id = picture_.head.frame_id;
-  result.timestamp_us = complete_us;
-  result.receive_us = static_cast<uint32_t>(complete_us - picture_.first_us);
   result.inference_us = static_cast<uint32_t>(inferred_us - complete_us);
   result.decode_us = static_cast<uint32_t>(port_.micros() - inferred_us);
-  picture_.complete = true;
-  send_results();
+  return Status::Ok;
 }
 
 }  // namespace uhd

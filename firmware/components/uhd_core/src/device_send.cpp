@@ -48,16 +48,6 @@ char* append(char* out, uint16_t value) {
 
 }  // namespace
 
-const char* Device::health_text() const {
-  switch (health_) {
-    case Health::kOk: return "ok";
-    case Health::kModelHash: return "the embedded .espdl does not have the SHA-256 it was generated from";
-    case Health::kMemory: return "too little memory for this model";
-    case Health::kModel: return "the model description does not fit this firmware";
-  }
-  return "unknown";
-}
-
 link::Config Device::default_config() const {
   link::Config config;
   if (model_.decode) {
@@ -99,6 +89,13 @@ void Device::send_info() {
   copy_text(info.variant, sizeof(info.variant), model_.variant);
   copy_text(info.target, sizeof(info.target), model_.target);
   copy_text(info.backend, sizeof(info.backend), options_.backend);
+  info.faults = faults_;
+  info.reset_reason = static_cast<uint8_t>(options_.reset_reason);
+  if (seen_.data) {
+    info.camera_format = static_cast<uint8_t>(static_cast<uint8_t>(seen_.format) + 1);
+    info.camera_width = static_cast<uint16_t>(seen_.picture.width);
+    info.camera_height = static_cast<uint16_t>(seen_.picture.height);
+  }
   fill_counters(&info);
   writer_.begin(info);
   put_tensor(&writer_, model_.input);
@@ -111,6 +108,17 @@ void Device::send_stats() {
   stats.uptime_us = port_.micros();
   stats.memory_used = arena_ ? static_cast<uint32_t>(memory_needed(model_)) : 0;
   stats.memory_size = static_cast<uint32_t>(memory_size_);
+  port_.heap(&stats.heap_free, &stats.heap_low_water);
+  stats.faults = faults_;
+  stats.dropped_bytes = port_.dropped_bytes();
+  if (camera_) {
+    const CameraCounters camera = camera_->counters();
+    stats.camera_captured = camera.captured;
+    stats.camera_dropped = camera.dropped;
+    stats.camera_restarts = camera.restarts;
+    stats.camera_inferences = camera_inferences_;
+    stats.camera_fps_x10 = rate_.x10(port_.micros());
+  }
   fill_counters(&stats);
   writer_.send(stats);
 }
@@ -123,6 +131,12 @@ void Device::send_ack(const link::Packet& packet, uint32_t frame_id, uint32_t ne
   ack.next_offset = next;
   ack.credit = options_.credit;
   writer_.send(ack);
+}
+
+void Device::fault(ErrorCode code, const char* text) {
+  if (faults_ & fault_bit(code)) return;
+  faults_ |= fault_bit(code);
+  send_error(nullptr, code, 0, text ? text : link::error_text(code));
 }
 
 void Device::send_error(const link::Packet* packet, ErrorCode code, uint32_t frame_id, const char* text) {
@@ -150,8 +164,8 @@ void Device::send_version_error(const link::Packet& packet, uint16_t asked) {
 }
 
 template <typename Message>
-void Device::send_pieces(Message message, const uint8_t* data, uint32_t total) {
-  message.frame_id = picture_.head.frame_id;
+void Device::send_pieces(Message message, uint32_t frame_id, const uint8_t* data, uint32_t total) {
+  message.frame_id = frame_id;
   message.total = total;
   for (uint32_t offset = 0; offset < total; offset += kPiece) {
     message.offset = offset;
@@ -161,24 +175,25 @@ void Device::send_pieces(Message message, const uint8_t* data, uint32_t total) {
   }
 }
 
-void Device::send_results() {
-  if (picture_.flags & static_cast<uint16_t>(link::ConfigFlags::kSendOutputs)) {
+void Device::send_results(const Picture& picture) {
+  const uint32_t frame_id = picture.result.frame_id;
+  if (picture.flags & static_cast<uint16_t>(link::ConfigFlags::kSendOutputs)) {
     for (uint8_t i = 0; i < model_.output_count; i++) {
       link::Output output;
       output.index = i;
-      send_pieces(output, static_cast<const uint8_t*>(outputs_[i]), model_.outputs[i].size());
+      send_pieces(output, frame_id, static_cast<const uint8_t*>(outputs_[i]), model_.outputs[i].size());
     }
   }
-  const bool tensor = picture_.head.format == static_cast<uint8_t>(link::FrameFormat::kTensor);
-  if ((picture_.flags & static_cast<uint16_t>(link::ConfigFlags::kSendThumbnail)) && !tensor) {
+  const bool tensor = picture.head.format == static_cast<uint8_t>(link::FrameFormat::kTensor);
+  if ((picture.flags & static_cast<uint16_t>(link::ConfigFlags::kSendThumbnail)) && !tensor) {
     link::Thumbnail thumbnail;
     thumbnail.width = model_.input.width;
     thumbnail.height = model_.input.height;
     thumbnail.channels = static_cast<uint8_t>(model_.input.channels);
-    send_pieces(thumbnail, thumbnail_, model_.input.elements());
+    send_pieces(thumbnail, frame_id, thumbnail_, model_.input.elements());
   }
-  writer_.begin(picture_.result);
-  for (uint16_t i = 0; i < picture_.result.count; i++) {
+  writer_.begin(picture.result);
+  for (uint16_t i = 0; i < picture.result.count; i++) {
     const Detection& row = rows_[i];
     link::Box box;
     box.cx = row.cx;

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "uhd/backend.hpp"
+#include "uhd/camera.hpp"
 #include "uhd/decode.hpp"
 #include "uhd/link.hpp"
 #include "uhd/model.hpp"
@@ -21,16 +23,42 @@ class Port : public link::Sink {
   virtual uint64_t ticks() = 0;   // CPU cycles, or instructions in an emulator that counts them
   // Ends the program if there is somewhere to return to; otherwise returns.
   virtual void shutdown() {}
+  // Bytes that write() has given up on since boot.
+  virtual uint32_t dropped_bytes() { return 0; }
+  // Free bytes of the heap, now and at the worst moment since boot; 0 where nothing is allocated at run time.
+  virtual void heap(uint32_t* free, uint32_t* low_water) { *free = *low_water = 0; }
 
  protected:
   ~Port() = default;
 };
 
-using RunModel = Status (*)(const void* input, void* const* outputs, uint8_t* arena);
+// Who sees the camera's pictures with what was found in them: a display.
+class Viewer {
+ public:
+  // Never waits. True: keeps the picture, and gives it back to the camera itself.
+  virtual bool show(const CameraFrame& frame, const Detection* rows, size_t count, uint16_t fps_x10,
+                    uint16_t score_threshold) = 0;
+
+ protected:
+  ~Viewer() = default;
+};
 
 struct DeviceOptions {
   const char* backend = "reference";  // what `run` is, for INFO
   uint32_t credit = 2048;             // bytes of picture the port can hold back, see FRAME
+  link::ResetReason reset_reason = link::ResetReason::kUnknown;
+};
+
+// The camera's pictures a second that went through the model, over the last second or more. Times are microseconds.
+class FrameRate {
+ public:
+  void count(uint64_t now);
+  uint16_t x10(uint64_t now) const;  // 0 if there was no picture for two seconds
+
+ private:
+  uint64_t began_ = 0, last_ = 0;
+  uint32_t pictures_ = 0;
+  uint16_t x10_ = 0;
 };
 
 class Device {
@@ -45,13 +73,38 @@ class Device {
   // fails the device still answers, but refuses pictures and says why: health in INFO, and one ERROR at once.
   void start(uint8_t* memory, size_t size);
 
+  // Instead of start(): answers the link, takes no pictures, and says why.
+  void refuse(link::Health health);
+
   // Handles what has arrived; false if nothing had.
   bool poll();
+
+  // The device's own camera, and a display. Null: none.
+  void attach(Camera* camera, Viewer* viewer) {
+    camera_ = camera;
+    viewer_ = viewer;
+  }
+  // Takes the camera's newest picture through the model; false if there is none, or the camera has to wait: a picture
+  // of the host's goes first, and the camera only goes on when the host asks for the stream, starts a session, or has
+  // been silent for kHostPauseMs.
+  bool watch();
+  bool has_camera() const { return camera_ != nullptr; }
+
+  // A fault (ErrorCode from kFirstFault on) began or ended. The host hears of it at once, and in INFO and STATS for as
+  // long as it stands. `text` may add something to what the code says, or be null.
+  void fault(link::ErrorCode code, const char* text = nullptr);
+  void mended(link::ErrorCode code) { faults_ &= ~fault_bit(code); }
+  uint32_t faults() const { return faults_; }
+
+  uint16_t score_threshold() const { return config_.score_threshold; }
+  // Until the host's next HELLO or CONFIG.
+  void set_score_threshold(uint16_t q16) { config_.score_threshold = q16; }
+  uint16_t model_threshold() const { return model_.decode ? model_.decode->score_threshold_q16 : 0; }
 
   link::Health health() const { return health_; }
 
  private:
-  // The picture in flight, and its results until the next one begins.
+  // A picture with its results.
   struct Picture {
     bool active = false;    // some of it has arrived
     bool complete = false;  // all of it has, and the results are there
@@ -61,6 +114,10 @@ class Device {
     uint64_t first_us = 0;
     link::Detections result = {};
   };
+
+  static uint32_t fault_bit(link::ErrorCode code) {
+    return uint32_t{1} << (static_cast<uint32_t>(code) - link::kFirstFault);
+  }
 
   void handle(const link::Packet& packet);
   void on_hello(const link::Packet& packet);
@@ -72,20 +129,23 @@ class Device {
   // Whether a request may be served; answers it with an ERROR if not.
   bool accept(const link::Packet& packet, bool good_size);
   link::Health check_model() const;
-  const char* health_text() const;
   link::Config default_config() const;
   bool valid_picture(const link::Frame& head) const;
   void take_piece(const uint8_t* data, uint32_t offset, uint32_t size);
   void infer(const link::Packet& packet);
+  // Runs the model on what is in its input, and decodes.
+  Status run_model(Picture* picture, uint64_t complete_us);
+  bool camera_may_run();
+  bool fits(const CameraFrame& frame) const;
 
   void send_info();
   void send_stats();
   void send_ack(const link::Packet& packet, uint32_t frame_id, uint32_t next);
   void send_error(const link::Packet* packet, link::ErrorCode code, uint32_t frame_id, const char* text);
   void send_version_error(const link::Packet& packet, uint16_t asked);
-  void send_results();
+  void send_results(const Picture& picture);
   template <typename Message>
-  void send_pieces(Message message, const uint8_t* data, uint32_t total);
+  void send_pieces(Message message, uint32_t frame_id, const uint8_t* data, uint32_t total);
   template <typename Message>
   void fill_counters(Message* message) const;
 
@@ -100,7 +160,15 @@ class Device {
   link::Health health_ = link::Health::kMemory;
   bool session_ = false;
   link::Config config_ = {};
-  Picture picture_ = {};
+  Picture picture_ = {};        // the host's, in flight; its results until the next one begins
+  bool host_pictures_ = false;  // the host sends some, so the camera waits
+  uint64_t last_frame_us_ = 0;  // when its last FRAME came
+  Camera* camera_ = nullptr;
+  Viewer* viewer_ = nullptr;
+  CameraFrame seen_ = {};  // the camera's last picture, for INFO
+  FrameRate rate_;
+  uint32_t camera_inferences_ = 0;
+  uint32_t faults_ = 0;
   NetworkSink sink_ = {};
   uint8_t* arena_ = nullptr;
   uint8_t* thumbnail_ = nullptr;

@@ -9,7 +9,7 @@
 namespace uhd {
 namespace link {
 
-constexpr uint16_t kProtocolVersion = 1;
+constexpr uint16_t kProtocolVersion = 2;
 constexpr uint32_t kMaxPayload = 4096;  // bytes of payload in one frame
 constexpr uint32_t kMaxBody = 4103;  // type, sequence number, payload and CRC
 constexpr uint32_t kMaxEncoded = 4120;  // a body after COBS, without the zero bytes around it
@@ -20,6 +20,9 @@ constexpr uint32_t kMaxFrameBytes = 16777216;  // bytes of one injected picture
 constexpr uint32_t kTypeFirst = 128;  // smallest message type
 constexpr uint32_t kTypeLast = 191;  // largest message type
 constexpr uint32_t kShutdownMagic = 1145980232;  // the value that SHUTDOWN must carry
+constexpr uint32_t kFirstFault = 32;  // error codes from here on are faults of the device: bit n of faults is code 32 + n
+constexpr uint32_t kCameraFrames = 2147483648;  // frame_id from here on are pictures of the device's own camera, counted from 1
+constexpr uint32_t kHostPauseMs = 5000;  // so long after the last FRAME the device's own camera goes on
 
 enum class FrameFormat : uint16_t {
   kNetworkU8 = 0,  // network input before quantization: uint8 [height, width, channels], value / 255
@@ -30,6 +33,28 @@ enum class FrameFormat : uint16_t {
 enum class ConfigFlags : uint16_t {
   kSendOutputs = 1,  // send the integer output tensors of every frame as OUTPUT
   kSendThumbnail = 2,  // send the network input of every frame as THUMBNAIL
+  kStream = 4,  // send the results of the device's own camera as they come
+};
+
+enum class Source : uint16_t {
+  kHost = 0,  // a picture that the host sent
+  kCamera = 1,  // a picture of the device's own camera
+};
+
+enum class CameraFormat : uint16_t {
+  kNone = 0,  // no camera
+  kYuyv = 1,  // bytes Y0 U Y1 V
+  kRgb565le = 2,  // low byte first
+  kRgb565be = 3,  // high byte first
+};
+
+enum class ResetReason : uint16_t {
+  kUnknown = 0,  // the chip does not say
+  kPowerOn = 1,  // power was switched on, or the reset button pressed
+  kSoftware = 2,  // the firmware asked for it, for example after flashing
+  kPanic = 3,  // a crash
+  kWatchdog = 4,  // something did not return
+  kBrownOut = 5,  // the supply voltage fell too low
 };
 
 enum class Health : uint16_t {
@@ -37,6 +62,8 @@ enum class Health : uint16_t {
   kModelHash = 1,  // the embedded .espdl does not have the SHA-256 it was generated from: no inference
   kMemory = 2,  // the memory given to the device is too small for this model: no inference
   kModel = 3,  // the model description is not one that this firmware can run: no inference
+  kBackend = 4,  // the inference backend refuses the model, or there is none to load: no inference
+  kRestarts = 5,  // restarted too often in a row, so camera and model stay off until the power is cut
 };
 
 enum class ErrorCode : uint16_t {
@@ -48,7 +75,53 @@ enum class ErrorCode : uint16_t {
   kNotReady = 6,  // health is not OK: inference is refused
   kModelFailed = 7,  // the model returned an error
   kUnsupported = 8,  // this device cannot do that
+  kCameraMissing = 32,  // the camera does not start; pictures from the host work
+  kCameraStopped = 33,  // the camera delivers no pictures any more and is being set up again
+  kCameraFormat = 34,  // the camera's pictures do not fit the model's input
+  kPsramMissing = 35,  // no PSRAM answers; what fits internal memory works
+  kNoMemory = 36,  // too little memory for the activations: no inference
+  kModelRefused = 37,  // no model that this firmware can run: no inference
+  kBrownOut = 38,  // the last restart was a brown-out: the supply is too weak
+  kRestarts = 39,  // restarted too often in a row: camera and model stay off until the power is cut
+  kDisplayMissing = 40,  // the display does not start; everything else works
+  kLinkStalled = 41,  // the host did not read, so bytes for it were dropped
 };
+
+inline const char* health_text(Health value) {
+  switch (value) {
+    case Health::kOk: return "ready";
+    case Health::kModelHash: return "the embedded .espdl does not have the SHA-256 it was generated from: no inference";
+    case Health::kMemory: return "the memory given to the device is too small for this model: no inference";
+    case Health::kModel: return "the model description is not one that this firmware can run: no inference";
+    case Health::kBackend: return "the inference backend refuses the model, or there is none to load: no inference";
+    case Health::kRestarts: return "restarted too often in a row, so camera and model stay off until the power is cut";
+  }
+  return "unknown";
+}
+
+inline const char* error_text(ErrorCode value) {
+  switch (value) {
+    case ErrorCode::kVersion: return "HELLO asked for another protocol version";
+    case ErrorCode::kNoSession: return "a request came before HELLO, for example because the device restarted";
+    case ErrorCode::kBadMessage: return "a known message of the wrong size";
+    case ErrorCode::kBadConfig: return "CONFIG holds a value out of range; nothing was changed";
+    case ErrorCode::kBadFrame: return "FRAME describes a picture that does not fit its size or the model";
+    case ErrorCode::kNotReady: return "health is not OK: inference is refused";
+    case ErrorCode::kModelFailed: return "the model returned an error";
+    case ErrorCode::kUnsupported: return "this device cannot do that";
+    case ErrorCode::kCameraMissing: return "the camera does not start; pictures from the host work";
+    case ErrorCode::kCameraStopped: return "the camera delivers no pictures any more and is being set up again";
+    case ErrorCode::kCameraFormat: return "the camera's pictures do not fit the model's input";
+    case ErrorCode::kPsramMissing: return "no PSRAM answers; what fits internal memory works";
+    case ErrorCode::kNoMemory: return "too little memory for the activations: no inference";
+    case ErrorCode::kModelRefused: return "no model that this firmware can run: no inference";
+    case ErrorCode::kBrownOut: return "the last restart was a brown-out: the supply is too weak";
+    case ErrorCode::kRestarts: return "restarted too often in a row: camera and model stay off until the power is cut";
+    case ErrorCode::kDisplayMissing: return "the display does not start; everything else works";
+    case ErrorCode::kLinkStalled: return "the host did not read, so bytes for it were dropped";
+  }
+  return "unknown";
+}
 
 inline void put_u8(uint8_t* p, uint8_t v) { p[0] = v; }
 inline void put_u16(uint8_t* p, uint16_t v) { p[0] = static_cast<uint8_t>(v); p[1] = static_cast<uint8_t>(v >> 8); }
@@ -166,7 +239,7 @@ inline void read(Config& m, const uint8_t* p) {
 struct Frame {
   static constexpr uint8_t kType = 0x83;
   static constexpr size_t kSize = 22;
-  uint32_t frame_id = 0;  // names the picture; every picture of a session has its own
+  uint32_t frame_id = 0;  // names the picture, below CAMERA_FRAMES; every picture of a session has its own
   uint8_t format = 0;  // FrameFormat
   uint8_t reserved = 0;  // 0
   uint16_t width = 0;  // in pixels
@@ -228,7 +301,7 @@ inline void read(Shutdown& m, const uint8_t* p) {
 // Followed by rows of `TensorRow`.
 struct Info {
   static constexpr uint8_t kType = 0xA1;
-  static constexpr size_t kSize = 164;
+  static constexpr size_t kSize = 176;
   uint16_t protocol_version = 0;  // what the device speaks
   uint8_t health = 0;  // Health
   uint8_t reserved = 0;  // 0
@@ -245,6 +318,12 @@ struct Info {
   char variant[16] = {};  // variant letter or name
   char target[16] = {};  // what the model was quantized for
   char backend[16] = {};  // what runs it
+  uint32_t faults = 0;  // faults that stand: bit n is error code FIRST_FAULT + n
+  uint8_t reset_reason = 0;  // ResetReason of the last start
+  uint8_t camera_format = 0;  // CameraFormat
+  uint16_t camera_width = 0;  // of the device's own camera, in pixels
+  uint16_t camera_height = 0;  // of the device's own camera, in pixels
+  uint16_t reserved2 = 0;  // 0
   uint32_t frames_received = 0;  // good frames since boot
   uint32_t crc_errors = 0;  // frames whose CRC did not match
   uint32_t malformed = 0;  // bytes between zeros that are no frame: bad COBS, too short, text
@@ -270,12 +349,18 @@ inline void write(const Info& m, uint8_t* p) {
   memcpy(p + 92, m.variant, 16);
   memcpy(p + 108, m.target, 16);
   memcpy(p + 124, m.backend, 16);
-  put_u32(p + 140, m.frames_received);
-  put_u32(p + 144, m.crc_errors);
-  put_u32(p + 148, m.malformed);
-  put_u32(p + 152, m.overlong);
-  put_u32(p + 156, m.unknown);
-  put_u32(p + 160, m.inferences);
+  put_u32(p + 140, m.faults);
+  put_u8(p + 144, m.reset_reason);
+  put_u8(p + 145, m.camera_format);
+  put_u16(p + 146, m.camera_width);
+  put_u16(p + 148, m.camera_height);
+  put_u16(p + 150, m.reserved2);
+  put_u32(p + 152, m.frames_received);
+  put_u32(p + 156, m.crc_errors);
+  put_u32(p + 160, m.malformed);
+  put_u32(p + 164, m.overlong);
+  put_u32(p + 168, m.unknown);
+  put_u32(p + 172, m.inferences);
 }
 inline void read(Info& m, const uint8_t* p) {
   m.protocol_version = get_u16(p + 0);
@@ -294,12 +379,18 @@ inline void read(Info& m, const uint8_t* p) {
   memcpy(m.variant, p + 92, 16);
   memcpy(m.target, p + 108, 16);
   memcpy(m.backend, p + 124, 16);
-  m.frames_received = get_u32(p + 140);
-  m.crc_errors = get_u32(p + 144);
-  m.malformed = get_u32(p + 148);
-  m.overlong = get_u32(p + 152);
-  m.unknown = get_u32(p + 156);
-  m.inferences = get_u32(p + 160);
+  m.faults = get_u32(p + 140);
+  m.reset_reason = get_u8(p + 144);
+  m.camera_format = get_u8(p + 145);
+  m.camera_width = get_u16(p + 146);
+  m.camera_height = get_u16(p + 148);
+  m.reserved2 = get_u16(p + 150);
+  m.frames_received = get_u32(p + 152);
+  m.crc_errors = get_u32(p + 156);
+  m.malformed = get_u32(p + 160);
+  m.overlong = get_u32(p + 164);
+  m.unknown = get_u32(p + 168);
+  m.inferences = get_u32(p + 172);
 }
 
 // A request was taken. For FRAME: how far the picture has come; the host goes back to next_offset.
@@ -335,16 +426,18 @@ inline void read(Ack& m, const uint8_t* p) {
 // Followed by rows of `Box`.
 struct Detections {
   static constexpr uint8_t kType = 0xA3;
-  static constexpr size_t kSize = 40;
+  static constexpr size_t kSize = 44;
   uint32_t frame_id = 0;  // the picture
   uint64_t timestamp_us = 0;  // device clock when the picture was complete
-  uint32_t receive_us = 0;  // first piece to last piece
-  uint32_t preprocess_us = 0;  // of that, turning the picture into network input
+  uint32_t receive_us = 0;  // first piece to last piece; CAMERA: how long the picture waited
+  uint32_t preprocess_us = 0;  // turning the picture into network input (of receive_us where it came in pieces)
   uint32_t inference_us = 0;  // the model
   uint32_t decode_us = 0;  // decode and suppression
   uint64_t inference_ticks = 0;  // the model in CPU cycles; instructions where the emulator counts them
   uint16_t candidates = 0;  // cells above the score threshold
   uint16_t count = 0;  // rows in the tail, best score first
+  uint16_t source = 0;  // Source
+  uint16_t reserved = 0;  // 0
 };
 
 inline void write(const Detections& m, uint8_t* p) {
@@ -357,6 +450,8 @@ inline void write(const Detections& m, uint8_t* p) {
   put_u64(p + 28, m.inference_ticks);
   put_u16(p + 36, m.candidates);
   put_u16(p + 38, m.count);
+  put_u16(p + 40, m.source);
+  put_u16(p + 42, m.reserved);
 }
 inline void read(Detections& m, const uint8_t* p) {
   m.frame_id = get_u32(p + 0);
@@ -368,6 +463,8 @@ inline void read(Detections& m, const uint8_t* p) {
   m.inference_ticks = get_u64(p + 28);
   m.candidates = get_u16(p + 36);
   m.count = get_u16(p + 38);
+  m.source = get_u16(p + 40);
+  m.reserved = get_u16(p + 42);
 }
 
 // A piece of an output tensor: int8 or int16, NHWC.
@@ -439,10 +536,19 @@ inline void read(Thumbnail& m, const uint8_t* p) {
 // Counters since boot.
 struct Stats {
   static constexpr uint8_t kType = 0xA6;
-  static constexpr size_t kSize = 40;
+  static constexpr size_t kSize = 76;
   uint64_t uptime_us = 0;  // device clock
   uint32_t memory_used = 0;  // bytes taken of the memory given at start
   uint32_t memory_size = 0;  // bytes given at start
+  uint32_t heap_free = 0;  // bytes free now; 0 where nothing is allocated at run time
+  uint32_t heap_low_water = 0;  // least of that since boot
+  uint32_t faults = 0;  // faults that stand, as in INFO
+  uint32_t dropped_bytes = 0;  // bytes for the host that found no room
+  uint32_t camera_captured = 0;  // pictures that the camera delivered
+  uint32_t camera_dropped = 0;  // of those, replaced by a newer one before anyone took them
+  uint32_t camera_restarts = 0;  // times it was set up again because it had stopped
+  uint32_t camera_inferences = 0;  // of those that went through the model
+  uint32_t camera_fps_x10 = 0;  // pictures through the model in the last second or more, times 10
   uint32_t frames_received = 0;  // good frames since boot
   uint32_t crc_errors = 0;  // frames whose CRC did not match
   uint32_t malformed = 0;  // bytes between zeros that are no frame: bad COBS, too short, text
@@ -455,26 +561,44 @@ inline void write(const Stats& m, uint8_t* p) {
   put_u64(p + 0, m.uptime_us);
   put_u32(p + 8, m.memory_used);
   put_u32(p + 12, m.memory_size);
-  put_u32(p + 16, m.frames_received);
-  put_u32(p + 20, m.crc_errors);
-  put_u32(p + 24, m.malformed);
-  put_u32(p + 28, m.overlong);
-  put_u32(p + 32, m.unknown);
-  put_u32(p + 36, m.inferences);
+  put_u32(p + 16, m.heap_free);
+  put_u32(p + 20, m.heap_low_water);
+  put_u32(p + 24, m.faults);
+  put_u32(p + 28, m.dropped_bytes);
+  put_u32(p + 32, m.camera_captured);
+  put_u32(p + 36, m.camera_dropped);
+  put_u32(p + 40, m.camera_restarts);
+  put_u32(p + 44, m.camera_inferences);
+  put_u32(p + 48, m.camera_fps_x10);
+  put_u32(p + 52, m.frames_received);
+  put_u32(p + 56, m.crc_errors);
+  put_u32(p + 60, m.malformed);
+  put_u32(p + 64, m.overlong);
+  put_u32(p + 68, m.unknown);
+  put_u32(p + 72, m.inferences);
 }
 inline void read(Stats& m, const uint8_t* p) {
   m.uptime_us = get_u64(p + 0);
   m.memory_used = get_u32(p + 8);
   m.memory_size = get_u32(p + 12);
-  m.frames_received = get_u32(p + 16);
-  m.crc_errors = get_u32(p + 20);
-  m.malformed = get_u32(p + 24);
-  m.overlong = get_u32(p + 28);
-  m.unknown = get_u32(p + 32);
-  m.inferences = get_u32(p + 36);
+  m.heap_free = get_u32(p + 16);
+  m.heap_low_water = get_u32(p + 20);
+  m.faults = get_u32(p + 24);
+  m.dropped_bytes = get_u32(p + 28);
+  m.camera_captured = get_u32(p + 32);
+  m.camera_dropped = get_u32(p + 36);
+  m.camera_restarts = get_u32(p + 40);
+  m.camera_inferences = get_u32(p + 44);
+  m.camera_fps_x10 = get_u32(p + 48);
+  m.frames_received = get_u32(p + 52);
+  m.crc_errors = get_u32(p + 56);
+  m.malformed = get_u32(p + 60);
+  m.overlong = get_u32(p + 64);
+  m.unknown = get_u32(p + 68);
+  m.inferences = get_u32(p + 72);
 }
 
-// A request was refused; the text says why.
+// A request was refused, or (code FIRST_FAULT and up, reply_type 0) something failed; the text says what.
 // Followed by UTF-8 text.
 struct Error {
   static constexpr uint8_t kType = 0xA7;
