@@ -176,9 +176,7 @@ LETTERS = {
 #...#..###..#...#.......####...###.....##
 """,
 }
-LETTERS = {
-    text: "\n".join(line.lstrip(" ") for line in drawing.strip().splitlines()) for text, drawing in LETTERS.items()
-}
+LETTERS = {text: drawing.strip() for text, drawing in LETTERS.items()}
 
 
 @pytest.mark.parametrize(("text", "columns"), [("12.5 FPS", slice(0, 120)), ("MIN 35%", slice(120, 240))])

@@ -94,9 +94,8 @@ def slow_picture(job: Job) -> NDArray[np.uint8]:
                 u, v = (255 / 224 * (float(row[4 * (i // 2) + k]) - 128) for k in (1, 3))
                 rgb = (luma + 1.402 * v, luma - 0.344136 * u - 0.714136 * v, luma + 1.772 * u)
             else:
-                high, low = (
-                    row[2 * i : 2 * i + 2] if job.pixels == RGB565_BE else row[2 * i : 2 * i + 2][::-1]
-                ).tolist()
+                pair = row[2 * i : 2 * i + 2].tolist()
+                high, low = pair if job.pixels == RGB565_BE else pair[::-1]
                 word = high << 8 | low
                 rgb = (word >> 11 << 3, (word >> 5 & 63) << 2, (word & 31) << 3)
             result[y, x] = [min(max(round(value), 0), 255) for value in rgb]

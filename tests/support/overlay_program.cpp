@@ -39,8 +39,14 @@ int main() {
     for (uint32_t i = 0; i < r.count; i++) {
       Box b;
       if (!read_exactly(&b, sizeof(b))) return 1;
-      boxes[i] = {0, b.w, b.h, static_cast<uint16_t>(b.cx), static_cast<uint16_t>(b.cy),
-                  static_cast<uint16_t>(b.score), static_cast<uint8_t>(b.cls)};
+      uhd::Detection& box = boxes[i];
+      box = {};
+      box.w = b.w;
+      box.h = b.h;
+      box.cx = static_cast<uint16_t>(b.cx);
+      box.cy = static_cast<uint16_t>(b.cy);
+      box.score = static_cast<uint16_t>(b.score);
+      box.cls = static_cast<uint8_t>(b.cls);
     }
     for (uint32_t row = 0; row < r.out_h; row += r.strip) {
       const uint32_t rows = r.out_h - row < r.strip ? r.out_h - row : r.strip;
