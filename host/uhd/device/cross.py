@@ -141,12 +141,12 @@ def build_elf(component: Path, build: Path, *, extra_flags: Sequence[str] = ()) 
     ]
     script = FIRMWARE / "emulator" / "link.ld"
     elf = build / f"uhd-{content_digest([*_LINK, *(job.key for job in jobs)], [script])[:16]}.elf"
-    if elf.exists():
+    table = elf.with_suffix(".map")  # what `size` reads
+    if elf.exists() and table.exists():
         return elf
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(_Job.run, jobs))
-    with atomic_path(elf) as temporary:
-        run_program(
-            [LINKER, *_LINK, f"-T{script}", *map(str, objects), "-lm", "-o", str(temporary)], "link the firmware"
-        )
+    with atomic_path(table) as its_map, atomic_path(elf) as temporary:
+        words = [*_LINK, f"-T{script}", f"-Wl,-Map={its_map}", *map(str, objects), "-lm", "-o", str(temporary)]
+        run_program([LINKER, *words], "link the firmware")
     return elf

@@ -86,7 +86,6 @@ def build(
     build_dir: Path,
     *,
     model_dir: Path | None = None,
-    clean: bool = False,
     progress: Progress | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Path:
@@ -105,9 +104,6 @@ def build(
         way_out = f"run build-fw --variant {variant} --target {chip} --component-only"
         raise UhdError(f"{component}: no model component", hint=way_out)
     build_dir = build_dir.resolve()
-    if clean:
-        for old in (build_dir / "idf", build_dir / "sdkconfig", build_dir / "sdkconfig.made-from"):
-            _remove(old)
     build_dir.mkdir(parents=True, exist_ok=True)
     _drop_stale_config(build_dir, target)
     log = build_dir / "idf.log"
@@ -152,13 +148,6 @@ def flash(
 def flash_arguments(folder: Path, port: str, baud: int) -> list[str]:
     """What ``idf.py`` is asked to flash a build folder."""
     return ["-C", str(FIRMWARE), "-B", str(folder), "-p", port, "-b", str(baud), "flash"]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:

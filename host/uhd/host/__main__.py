@@ -14,6 +14,11 @@ from uhd.errors import UhdError
 #: Command name -> one-line help. The module is the name with '-' as '_', and exports ``command``.
 COMMANDS: dict[str, str] = {
     "build-fw": "Quantize a variant, generate its component and build the firmware.",
+    "flash": "Write a built firmware, or one partition, to a board.",
+    "monitor": "Show what a board says: console text and messages.",
+    "erase": "Erase a board's flash, or one partition of it.",
+    "size": "Show what a built firmware weighs, by component.",
+    "doctor": "Check this machine: what is there, what is missing, how to get it.",
     "parity": "Compare float model, host twin and device on a folder of photos.",
     "demo": "Draw the boxes a model finds on photos.",
     "train": "Train a detector on a folder of labelled photos.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ Examples:
 @click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
 @click.option("--component", "folder", type=click.Path(path_type=Path), help="Folder for the generated component.")
 @click.option("--component-only", is_flag=True, help="Stop after the component; needs no ESP-IDF.")
+@click.option("--clean", is_flag=True, help="Start from an empty build folder; settings made there by hand are lost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     variant: str,
@@ -38,6 +40,7 @@ def command(
     calibration_images: int,
     folder: Path | None,
     component_only: bool,
+    clean: bool,
     as_json: bool,
 ) -> int:
     """Quantize a variant, generate its component and build the firmware.
@@ -50,12 +53,14 @@ def command(
     from uhd.paths import build_root, committed_component
 
     request = build.Request(variant.upper(), target, preset, checkpoint, calibration, calibration_images)
+    if clean:
+        shutil.rmtree(build_root() / request.name, ignore_errors=True)
     steps = Steps(2 if component_only else 3, quiet=as_json)
     steps.start(f"quantize  {request.variant} for {target}, preset {request.preset}")
     espdl, manifest, weights = build.select_espdl(request, steps.note)
     steps.done(f"{espdl.name}  {human_bytes(espdl.stat().st_size)}")
     steps.start("generate  component uhd_model")
-    component = build.generate_component(request, espdl, manifest, weights, folder)
+    component = build.generate_component(request, espdl, manifest, weights, folder, steps.note)
     steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
     if target != "qemu" and component.folder == committed_component(target):
         steps.note(f"this replaced what `idf.py` builds for {target}; other chips keep their model")
@@ -75,7 +80,20 @@ def command(
         emit_json(summary)
     else:
         print_table(f"{request.name}", [(key.replace("_", " "), value) for key, value in _rows(summary)])
+        for line in _next(request.variant, target, preset, image, missing is not None):
+            click.echo(line, err=True)
     return missing.exit_code if missing else 0
+
+
+def _next(variant: str, target: str, preset: str, image: Path | None, sdk_missing: bool) -> list[str]:
+    """What to do with the result."""
+    which = f"--variant {variant} --target {target}" + ("" if preset == "speed" else f" --preset {preset}")
+    if sdk_missing:
+        return [f"next: python -m uhd.host doctor --target {target}"]
+    if image is None:
+        return []
+    use = f"demo {which} --photos DIR --output boxes/" if target == "qemu" else f"flash {which} --monitor"
+    return [f"next: python -m uhd.host {use}", f"size: python -m uhd.host size {which}"]
 
 
 def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
@@ -103,10 +121,12 @@ def _summary(name: str, component: object, image: Path | None) -> dict[str, obje
         "espdl_sha256": component.espdl_sha256,
         "weights_sha256": component.manifest.weights_sha256,
         "component": str(component.folder),
+        "package": str(component.package) if component.package else None,
         "int16_operators": len(quantization.int16_operators) if quantization else 0,
         "calibration": quantization.calibration if quantization else "",
         "firmware": str(image) if image else None,
         **component_sizes(component.folder, component.espdl, image),
+        **({"package_bytes": component.package.stat().st_size} if component.package else {}),
     }
 
 

@@ -1,0 +1,66 @@
+"""One line of text for each message of the link, for people who watch it."""
+
+from __future__ import annotations
+
+from uhd.device.link import Frame
+from uhd.device.messages import BY_TYPE, CODES, Message, unpack
+
+#: Longest line of boxes; the rest is a number.
+_BOXES = 4
+
+
+def message_line(frame: Frame) -> str:
+    """What a frame says, on one line: its name, then the fields that matter."""
+    spec = BY_TYPE.get(frame.type)
+    if spec is None:
+        return f"message of unknown type 0x{frame.type:02x}, {len(frame.payload)} bytes"
+    try:
+        message = unpack(frame.type, frame.payload)
+    except ValueError as error:
+        return f"{spec.name} that this version cannot read ({error}), {len(frame.payload)} bytes"
+    text = {"INFO": _info, "DETECTIONS": _detections, "ERROR": _error}.get(spec.name, _fields)(message)
+    return f"{spec.name} {text}".rstrip()
+
+
+def _name(enumeration: str, value: int) -> str:
+    return next((n for n, v in CODES[enumeration].items() if v == value), str(value))
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _info(message: Message) -> str:
+    rows = message.tail
+    shape = "x".join(str(rows[0][key]) for key in ("height", "width", "channels")) if rows else "?"
+    who = f"{_text(message['name'])}, variant {_text(message['variant'])}, for {_text(message['target'])}"
+    state = f"{_text(message['backend'])} backend, health {_name('Health', message['health'])}"
+    version = f"protocol {message['protocol_version']}"
+    return f"{who}: input {shape}, {state}, {version}, .espdl {message['model_hash'].hex()[:12]}"
+
+
+def _detections(message: Message) -> str:
+    boxes = message.tail
+    shown = [
+        f"{b['score'] / 65535:.2f} at {b['cx'] / 65535:.2f},{b['cy'] / 65535:.2f} "
+        f"size {b['width'] / 65535:.2f}x{b['height'] / 65535:.2f}"
+        for b in boxes[:_BOXES]
+    ]
+    more = [f"and {len(boxes) - _BOXES} more"] if len(boxes) > _BOXES else []
+    count = "no box" if not boxes else f"{len(boxes)} box" + ("es" if len(boxes) > 1 else "")
+    time = f"model {message['inference_us'] / 1000:.1f} ms"
+    return f"picture {message['frame_id']}: {count}, {time}" + "".join(f"; {part}" for part in [*shown, *more])
+
+
+def _error(message: Message) -> str:
+    return f"{_name('ErrorCode', message['code'])}: {message.tail}"
+
+
+def _fields(message: Message) -> str:
+    values = []
+    for name, value in message.fields.items():
+        if not name.startswith("reserved"):
+            values.append(f"{name}={value.hex() if isinstance(value, bytes) else value}")
+    if message.tail:
+        values.append(message.tail if isinstance(message.tail, str) else f"+ {len(message.tail)} bytes")
+    return " ".join(values)
