@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from uhd import zoo
-from uhd.errors import ConfigError, DataError
-from uhd.files import sha256_file
+from uhd.errors import ConfigError, DataError, ModelError
+from uhd.files import sha256_file, write_bytes
 from uhd.manifest import ModelManifest
 from uhd.paths import build_root, committed_component
 from uhd.targets import quantization_target
 from uhd.variants import get_variant
 
+if TYPE_CHECKING:
+    from uhd.codegen.describe import Description
+
 #: Short preset names; the long form is ``<variant>-<preset>``.
 DEFAULT_PRESET = "speed"
+
+#: Name of the model package in a chip's build folder.
+PACKAGE = "model.uhdm"
 
 #: Scenes drawn for calibration when no photos are given.
 SCENES = 256
@@ -42,12 +49,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Component:
-    """A generated component with what it was made from."""
+    """A generated component with what it was made from. ``package``: the same model as a file to flash, for chips."""
 
     folder: Path
     espdl: Path
     manifest: ModelManifest
     checkpoint: Path
+    package: Path | None = None
 
     @property
     def espdl_sha256(self) -> str:
@@ -136,25 +144,47 @@ def _quantize(request: Request, checkpoint: Path, preset: str, note: Note) -> tu
 
 
 def generate_component(
-    request: Request, espdl: Path, manifest: ModelManifest, checkpoint: Path, folder: Path | None = None
+    request: Request,
+    espdl: Path,
+    manifest: ModelManifest,
+    checkpoint: Path,
+    folder: Path | None = None,
+    note: Note = lambda text: None,
 ) -> Component:
-    """Write the component for a quantized model.
+    """Write the component for a quantized model, and for a chip its package into the build folder.
 
     For a chip it goes where ``idf.py`` finds it, the chip's folder in ``firmware/components/uhd_model``; for the
-    emulator into the build folder, so that the committed components stay as they are.
+    emulator into the build folder, so that the committed components stay as they are. ``note`` hears why a model
+    has no package.
     """
     from uhd.codegen import generate
     from uhd.espdl.reader import read_espdl
 
+    emulated = request.target == "qemu"
     if folder is None:
-        emulated = request.target == "qemu"
         folder = build_root() / request.name / "uhd_model" if emulated else committed_component(request.target)
     data = espdl.read_bytes()
     model = read_espdl(data, quantization_target(request.target).name)
-    generate(model, data, manifest, folder)
-    return Component(folder, espdl, manifest, checkpoint)
+    about = generate(model, data, manifest, folder)
+    package = None if emulated else _write_package(request, about, data, manifest, note)
+    return Component(folder, espdl, manifest, checkpoint, package)
+
+
+def _write_package(
+    request: Request, about: Description, espdl_bytes: bytes, manifest: ModelManifest, note: Note
+) -> Path | None:
+    from uhd.codegen.package import package_bytes
+
+    path = build_root() / request.name / PACKAGE
+    try:
+        write_bytes(path, package_bytes(about, espdl_bytes, manifest))
+    except ModelError as error:
+        path.unlink(missing_ok=True)  # an earlier model's
+        note(f"no {PACKAGE}: {error}")
+        return None
+    return path
 
 
 def prepare_component(request: Request, note: Note = lambda text: None, folder: Path | None = None) -> Component:
     """``select_espdl`` and ``generate_component`` in one step."""
-    return generate_component(request, *select_espdl(request, note), folder=folder)
+    return generate_component(request, *select_espdl(request, note), folder=folder, note=note)
