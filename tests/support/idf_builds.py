@@ -50,7 +50,7 @@ def write_build(
     files["0x10000"] = "uhd.bin"
     (folder / "bootloader" / "bootloader.bin").write_bytes(image_bytes(chip, 0x5000, 1))
     (folder / "partition_table" / "partition-table.bin").write_bytes(table_bytes())
-    (folder / "uhd.bin").write_bytes(image_bytes(chip, 100_000))
+    (folder / "uhd.bin").write_bytes(image_bytes(chip, 40_000))
     names = dict(zip(("bootloader", "partition-table", "app"), files.items(), strict=True))
     secret = {name: str(encrypted and name != "partition-table").lower() for name in names}
     before, after = ("default-reset", "hard-reset") if reset else ("no-reset", "no-reset")

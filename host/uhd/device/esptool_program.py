@@ -21,7 +21,7 @@ from uhd.errors import DeviceError, ToolMissingError
 
 GET_ESPTOOL = "pip install 'esptool>=4.8' (here or with pipx), or activate ESP-IDF in this shell"
 
-_PERCENT = re.compile(r"\b(\d+(?:\.\d+)?) ?%")
+_WRITING = re.compile(r"^(Writing at 0x[0-9a-f]+).*?(\d+)(?:\.\d+)? ?%")
 _DOING = re.compile(r"^(Writing|Erasing|Verifying|Compressed|Connecting|Hash of data|Wrote|Uploading|Running)\b")
 _FATAL = re.compile(r"fatal error occurred: *|^error: *|^usage: *|^Error: *", re.IGNORECASE)
 #: What esptool says -> what to do about it.
@@ -108,10 +108,9 @@ def run_esptool(
         if not text:
             return
         said.append(text)
-        percent = _PERCENT.search(text)
-        if percent and text.startswith("Writing"):
-            tell(int(float(percent[1])), 100, text.partition("[")[0].partition("(")[0].rstrip(" ."))
-        elif _DOING.match(text) and not percent:
+        if writing := _WRITING.match(text):
+            tell(int(writing[2]), 100, writing[1])
+        elif _DOING.match(text) and "%" not in text:
             tell(0, 100, text)
 
     # Its output is plain lines without a terminal; the width keeps it from folding them.
