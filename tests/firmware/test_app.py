@@ -9,33 +9,18 @@ import numpy as np
 import pytest
 
 from support.fakemodel import FakeModel
-from support.firmware_app import running
-from support.idf_project import COMPONENTS, FIRMWARE, PORTABLE, SHIM, compile_host, kconfig_defaults, sources
+from support.firmware_app import build_app, running
 from uhd.device.client import DeviceClient
 from uhd.device.link import encode_frame
 from uhd.device.messages import MESSAGES, PROTOCOL_VERSION, pack
 from uhd.errors import DeviceError
 
-BOARD = COMPONENTS / "uhd_board"
-TASK_OPTIONS = ("UHD_TASK_STACK", "UHD_TASK_CORE", "UHD_TASK_PRIORITY")
 MODEL = FakeModel()
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_app(tmp_path_factory.mktemp("app"), MODEL)
-
-
-def build_app(folder: Path, model: FakeModel) -> Path:
-    component = model.write(folder / "uhd_model")
-    files = [FIRMWARE / "main" / "app_main.cpp", BOARD / "src" / "link_port.cpp", BOARD / "src" / "link_tcp.cpp"]
-    files += [path for name in PORTABLE for path in sources(name)]
-    files += [*(component / "src").glob("*.cpp"), SHIM / "main.cpp"]
-    flags = [
-        *kconfig_defaults(FIRMWARE / "main" / "Kconfig.projbuild", TASK_OPTIONS),
-        *kconfig_defaults(BOARD / "Kconfig", ("UHD_LINK_TCP_PORT",)),
-    ]
-    return compile_host(folder / "uhd", files, flags)
 
 
 def test_hello_frame_and_shutdown(program: Path) -> None:
@@ -95,6 +80,7 @@ def test_a_host_that_never_reads_does_not_stop_the_device(program: Path) -> None
 def test_no_memory_is_reported_not_fatal(program: Path) -> None:
     with running(program, SHIM_NO_MEMORY="all") as app:
         assert any(line.startswith("E uhd: no inference, health 2") for line in app.log), app.log
+        assert any(line.startswith("E uhd: fault 36: too little memory") for line in app.log), app.log
         with app.connect() as port:
             client = DeviceClient(port)
             with pytest.raises(DeviceError, match="memory"):
@@ -104,7 +90,7 @@ def test_no_memory_is_reported_not_fatal(program: Path) -> None:
 
 def test_psram_is_the_second_choice(program: Path) -> None:
     with running(program, SHIM_NO_MEMORY="internal") as app:
-        assert any(line.startswith("W uhd: activations are in PSRAM") for line in app.log), app.log
+        assert any(line.endswith("bytes of activations in PSRAM") for line in app.log), app.log
         with app.connect() as port:
             assert DeviceClient(port).hello().health == 0
 

@@ -47,18 +47,18 @@ def kconfig_defaults(path: Path, names: tuple[str, ...]) -> list[str]:
     text = path.read_text()
     flags = []
     for name in names:
-        body = re.search(rf"config {name}\n(.*?)(?=\n\s*config |\nendmenu)", text, re.S)
+        body = re.search(rf"config {name}\n(.*?)(?=\n\s*(?:config|choice|endchoice) |\n\s*(?:endchoice|endmenu))", text, re.S)
         assert body, f"{path} has no option {name}"
         values = re.findall(r"^\s*default (-?\w+)$", body[1], re.M)
         assert values, f"{name} has no default"
-        flags.append(f"-DCONFIG_{name}={values[-1]}")
+        flags.append(f"-DCONFIG_{name}={ {'y': '1', 'n': '0'}.get(values[-1], values[-1])}")
     return flags
 
 
 def compile_host(output: Path, files: list[Path], flags: list[str]) -> Path:
     """Compile and link with warnings as errors; fails the test with the compiler's words."""
     includes = [f"-I{COMPONENTS / name / 'include'}" for name in ("uhd_board", *PORTABLE)]
-    command = [host_compiler(), "-O1", "-g", *PORTABLE_FLAGS, "-isystem", str(SHIM), *includes, *flags]
+    command = [host_compiler(), "-O1", "-g", "-pthread", *PORTABLE_FLAGS, "-isystem", str(SHIM), *includes, *flags]
     done = subprocess.run([*command, *map(str, files), "-o", str(output)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return output

@@ -141,7 +141,7 @@ void live_dropped(void* live, uint32_t bytes) { of(live)->port.dropped = bytes; 
 void live_counters(void* live, uint32_t* out) {
   const Live* made = of(live);
   const uint32_t values[6] = {made->camera.given_back, made->viewer.shown, made->viewer.boxes, made->viewer.fps,
-                              made->viewer.threshold,  made->device.model_threshold()};
+                              made->viewer.threshold,  made->device.own_threshold()};
   memcpy(out, values, sizeof(values));
 }
 

@@ -13,3 +13,4 @@ static inline void* heap_caps_aligned_alloc(size_t alignment, size_t size, uint3
   return aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
 }
 static inline size_t heap_caps_get_free_size(uint32_t) { return 0; }
+static inline size_t heap_caps_get_minimum_free_size(uint32_t) { return 0; }

@@ -1,6 +1,7 @@
 #include "uhd/link_port.hpp"
 
 #include "esp_cpu.h"
+#include "esp_heap_caps.h"
 #include "esp_timer.h"
 
 namespace uhd {
@@ -24,13 +25,21 @@ void LinkPort::write(const uint8_t* data, size_t size) {
   while (size) {
     const size_t sent = transmit(data, size, stalled_ ? 0 : kStallMs);
     stalled_ = sent == 0;
-    if (stalled_) return;
+    if (stalled_) {
+      dropped_ += static_cast<uint32_t>(size);
+      return;
+    }
     data += sent;
     size -= sent;
   }
 }
 
 uint64_t LinkPort::micros() { return static_cast<uint64_t>(esp_timer_get_time()); }
+
+void LinkPort::heap(uint32_t* free, uint32_t* low_water) {
+  *free = static_cast<uint32_t>(heap_caps_get_free_size(MALLOC_CAP_8BIT));
+  *low_water = static_cast<uint32_t>(heap_caps_get_minimum_free_size(MALLOC_CAP_8BIT));
+}
 
 uint64_t LinkPort::ticks() {
   // 32 bits wrap after 11 s at 400 MHz; the device asks before and after each inference.

@@ -55,6 +55,8 @@ link::Config Device::default_config() const {
     config.nms_iou = model_.decode->nms_iou_q16;
     config.top_k = model_.decode->top_k;
   }
+  if (options_.score_threshold) config.score_threshold = options_.score_threshold;
+  if (options_.nms_iou) config.nms_iou = options_.nms_iou;
   config.limit = link::kDefaultLimit;
   if (config.top_k == 0) config.top_k = config.limit;  // nothing to decode, but CONFIG wants a valid value
   return config;

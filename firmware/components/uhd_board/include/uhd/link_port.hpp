@@ -28,6 +28,10 @@ class LinkPort : public Port {
   void write(const uint8_t* data, size_t size) final;
   uint64_t micros() final;
   uint64_t ticks() final;
+  uint32_t dropped_bytes() final { return dropped_; }
+  void heap(uint32_t* free, uint32_t* low_water) final;
+  // The host has stopped reading.
+  bool is_stalled() const { return stalled_; }
 
  protected:
   ~LinkPort() = default;
@@ -47,6 +51,7 @@ class LinkPort : public Port {
   uint8_t early_ = 0;  // the byte that ended wait()
   bool has_early_ = false;
   bool stalled_ = false;
+  uint32_t dropped_ = 0;
   uint32_t last_count_ = 0;
   uint64_t ticks_ = 0;
 };

@@ -47,6 +47,8 @@ struct DeviceOptions {
   const char* backend = "reference";  // what `run` is, for INFO
   uint32_t credit = 2048;             // bytes of picture the port can hold back, see FRAME
   link::ResetReason reset_reason = link::ResetReason::kUnknown;
+  uint16_t score_threshold = 0;  // in 1/65535, instead of the model's own; 0: the model's own
+  uint16_t nms_iou = 0;          // the same
 };
 
 // The camera's pictures a second that went through the model, over the last second or more. Times are microseconds.
@@ -94,12 +96,13 @@ class Device {
   // long as it stands. `text` may add something to what the code says, or be null.
   void fault(link::ErrorCode code, const char* text = nullptr);
   void mended(link::ErrorCode code) { faults_ &= ~fault_bit(code); }
-  uint32_t faults() const { return faults_; }
+  bool has_fault(link::ErrorCode code) const { return (faults_ & fault_bit(code)) != 0; }
 
   uint16_t score_threshold() const { return config_.score_threshold; }
   // Until the host's next HELLO or CONFIG.
   void set_score_threshold(uint16_t q16) { config_.score_threshold = q16; }
-  uint16_t model_threshold() const { return model_.decode ? model_.decode->score_threshold_q16 : 0; }
+  // The one that a session starts with.
+  uint16_t own_threshold() const { return default_config().score_threshold; }
 
   link::Health health() const { return health_; }
 
