@@ -27,6 +27,8 @@ MODELS = {
     "cls of 5": FakeModel(maps=("cls",), classes=5, anchors=2),
     "int16": FakeModel(bits=16, exponent=-12),
     "int16 of 3": FakeModel(bits=16, maps=("obj", "cls"), classes=3, exponent=-12, grid_h=3, grid_w=5),
+    "no classes, 70 cells": FakeModel(maps=("obj", "quality"), grid_h=7, grid_w=10, anchors=2),
+    "2 classes, 72 cells": FakeModel(classes=2, grid_h=9, grid_w=8, anchors=1),
 }
 ALL = 10_000
 
@@ -158,6 +160,26 @@ def test_top_k_limits_what_enters_suppression() -> None:
         assert count == 192
 
 
+def test_no_rows_are_wanted() -> None:
+    outputs = random_outputs(MODELS["obj"], np.random.default_rng(2), 0.1)
+    assert rows_of(MODELS["obj"], outputs, 0, 32768, 0) == ([], 84)
+
+
+@pytest.mark.parametrize("nms", [0, 1, 20000, 65535])
+def test_boxes_that_touch_or_cover_each_other(nms: int) -> None:
+    """Equal, nested, touching and empty boxes: where the shortcuts of suppression could be wrong by one."""
+    model = FakeModel(maps=("obj",), grid_h=2, grid_w=2, anchors=3, exponent=-3)
+    generator = np.random.default_rng(nms)
+    kept = set()
+    for _ in range(150):
+        outputs = random_outputs(model, generator)
+        outputs["box"] = generator.choice(np.array([-128, -60, -8, 0, 8, 60, 127], np.int8), outputs["box"].shape)
+        rows, _ = rows_of(model, outputs, 0, nms, ALL)
+        assert rows == detect(model, outputs, 0, nms, ALL)[0]
+        kept.add(len(rows))
+    assert kept == {1} if nms == 0 else len(kept) > 2 or nms == 65535
+
+
 def test_random_tensors_stay_in_range() -> None:
     """T12: any integers give at most top_k boxes, finite and in range, best first."""
     model = MODELS["quality_cls"]
@@ -177,9 +199,16 @@ def test_random_tensors_stay_in_range() -> None:
             assert rows[:, 1].max() < model.classes
 
 
-@pytest.mark.parametrize("broken", ["anchors", "table", "index"])
-def test_description_that_does_not_fit_is_refused(broken: str) -> None:
-    lib = library(FakeModel(broken=broken))
+TOO_MANY = FakeModel(maps=("obj",), grid_h=257, grid_w=256, anchors=1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [*(FakeModel(broken=name) for name in ("anchors", "table", "index")), TOO_MANY],
+    ids=["anchors", "table", "index", "candidates"],
+)
+def test_description_that_does_not_fit_is_refused(model: FakeModel) -> None:
+    lib = library(model)
     outputs = random_outputs(FakeModel(), np.random.default_rng(0))
     arrays = list(outputs.values())
     pointers = (ctypes.c_void_p * 3)(*(a.ctypes.data for a in arrays))

@@ -1,24 +1,33 @@
 #include "uhd/decode.hpp"
 
+#include <string.h>
+
 namespace uhd {
 namespace {
 
-// An output map of the head, read by cell and channel.
+constexpr uint32_t kMaxCandidates = 65536;
+
+// An output map of the head.
 struct Map {
   const void* data = nullptr;
-  uint32_t channels = 0;
   bool wide = false;  // int16_t
-
-  int32_t at(uint32_t cell, uint32_t channel) const {
-    const size_t i = static_cast<size_t>(cell) * channels + channel;
-    return wide ? static_cast<const int16_t*>(data)[i] : static_cast<const int8_t*>(data)[i];
-  }
 };
 
 Map map_of(const ModelInfo& model, const void* const* outputs, int8_t index) {
   if (index < 0) return {};
-  const TensorInfo& info = model.outputs[index];
-  return {outputs[index], info.channels, info.bytes == 2};
+  return {outputs[index], model.outputs[index].bytes == 2};
+}
+
+// f(q) of element i of an int16_t map. Apart from value_at, which is called in many places.
+template <typename Table>
+[[gnu::noinline]] uint32_t wide_value_at(const Table& table, const Map& map, size_t i) {
+  return table_at(table, static_cast<const int16_t*>(map.data)[i]);
+}
+
+// f(q) of element i. fits() has seen to it that a table interpolates if and only if its map is int16_t.
+template <typename Table>
+[[gnu::always_inline]] inline uint32_t value_at(const Table& table, const Map& map, size_t i) {
+  return map.wide ? wide_value_at(table, map, i) : table.values[static_cast<const int8_t*>(map.data)[i] + 128];
 }
 
 // `index` names an output of the grid's size with that many channels, whose width in bits fits the table's kind.
@@ -33,46 +42,68 @@ bool factor_fits(const ModelInfo& model, const Table16& table, int8_t index, uin
   return table.values == nullptr || fits(model, index, channels, table.shift);
 }
 
-struct Factors {
-  Map obj, quality, cls;
+struct Factor {
+  const Table16* table;
+  Map map;
 };
 
-// Best class of a cell and its score; the lower class wins a tie.
-uint16_t score_cell(const DecodeSpec& spec, const Factors& maps, uint32_t cell, uint32_t anchor, uint8_t* cls) {
-  uint32_t base = 65535;  // the neutral factor: q16_product(65535, b) == b
-  if (spec.obj.values) base = table_at(spec.obj, maps.obj.at(cell, anchor));
-  if (spec.quality.values) base = q16_product(base, table_at(spec.quality, maps.quality.at(cell, anchor)));
-  *cls = 0;
-  if (!spec.cls.values) return static_cast<uint16_t>(base);
+// Scores are computed cell by cell in blocks of this many, factor by factor: each loop has few things to remember.
+constexpr uint32_t kBlock = 64;
+
+// Multiplies `scores` by a factor whose elements begin at i and are `step` apart, or sets them to it if it is the
+// `first`. What is below `least` stays below, since no product exceeds its factors, and is passed over.
+[[gnu::noinline]] void multiply(const Table16& table, const Map& map, size_t i, size_t step, bool first,
+                                uint32_t least, uint16_t* scores, uint32_t count) {
+  uint16_t* const end = scores + count;
+  if (map.wide) {
+    for (; scores != end; scores++, i += step) {
+      if (first) *scores = 65535;  // the neutral factor: q16_product(65535, b) == b
+      if (*scores >= least) *scores = static_cast<uint16_t>(q16_product(*scores, value_at(table, map, i)));
+    }
+    return;
+  }
+  const uint16_t* const values = table.values + 128;
+  const int8_t* q = static_cast<const int8_t*>(map.data) + i;
+  if (first) {
+    for (; scores != end; scores++, q += step) *scores = values[*q];
+    return;
+  }
+  for (; scores != end; scores++, q += step) {
+    if (*scores >= least) *scores = static_cast<uint16_t>(q16_product(*scores, values[*q]));
+  }
+}
+
+// Best class of the candidate whose classes begin at element i, and its score; the lower class wins a tie.
+[[gnu::noinline]] uint32_t best_class(const DecodeSpec& spec, const Map& map, size_t i, uint32_t base, uint8_t* cls) {
   uint32_t best = 0;
+  *cls = 0;
   for (uint32_t k = 0; k < spec.class_count; k++) {
-    const int32_t q = maps.cls.at(cell, anchor * spec.class_count + k);
-    const uint32_t score = q16_product(base, table_at(spec.cls, q));
+    const uint32_t score = q16_product(base, value_at(spec.cls, map, i + k));
     if (score > best) {
       best = score;
       *cls = static_cast<uint8_t>(k);
     }
   }
-  return static_cast<uint16_t>(best);
+  return best;
 }
 
-// Best first: the higher score, then the lower candidate.
-bool better(const Detection& a, const Detection& b) {
-  return a.score != b.score ? a.score > b.score : a.candidate < b.candidate;
-}
-
-// Restores the heap below `root`, where no row is better than its children: the worst row is on top.
-void sift_down(Detection* heap, size_t count, size_t root) {
-  const Detection row = heap[root];
+// Restores the heap below `root`, where no row's rank is above its children's: the worst row is on top. Only ranks and
+// classes are moved, the rest is not there yet.
+void sift_down(Detection* heap, const Detection* end, Detection* root) {
+  const uint32_t rank = root->rank;
+  const uint8_t cls = root->cls;
   for (;;) {
-    size_t child = 2 * root + 1;
-    if (child >= count) break;
-    if (child + 1 < count && better(heap[child], heap[child + 1])) child++;
-    if (!better(row, heap[child])) break;
-    heap[root] = heap[child];
+    Detection* child = root + (root - heap + 1);
+    if (child >= end) break;
+    uint32_t least = child->rank;
+    if (child + 1 < end && child[1].rank < least) least = (++child)->rank;
+    if (least >= rank) break;
+    root->rank = least;
+    root->cls = child->cls;
     root = child;
   }
-  heap[root] = row;
+  root->rank = rank;
+  root->cls = cls;
 }
 
 // The best `capacity` rows of a stream, in memory for just as many.
@@ -80,31 +111,36 @@ class Best {
  public:
   Best(Detection* rows, size_t capacity) : rows_(rows), capacity_(capacity) {}
 
-  void offer(const Detection& row) {
+  [[gnu::noinline]] void offer(uint32_t rank, uint8_t cls) {
     if (count_ < capacity_) {
-      rows_[count_++] = row;
-      if (count_ == capacity_) make_heap();
-    } else if (capacity_ != 0 && better(row, rows_[0])) {
-      rows_[0] = row;
-      sift_down(rows_, count_, 0);
+      rows_[count_].rank = rank;
+      rows_[count_].cls = cls;
+      if (++count_ == capacity_) make_heap();
+    } else if (capacity_ != 0 && rank > rows_[0].rank) {
+      rows_[0].rank = rank;
+      rows_[0].cls = cls;
+      sift_down(rows_, rows_ + count_, rows_);
     }
   }
 
   // Puts the rows in order; returns how many there are.
   size_t sort() {
     if (count_ < capacity_) make_heap();
-    for (size_t left = count_; left > 1; left--) {
-      const Detection worst = rows_[0];
-      rows_[0] = rows_[left - 1];
-      rows_[left - 1] = worst;
-      sift_down(rows_, left - 1, 0);
+    for (Detection* last = rows_ + count_; last-- > rows_ + 1;) {
+      const uint32_t rank = rows_[0].rank;
+      const uint8_t cls = rows_[0].cls;
+      rows_[0].rank = last->rank;
+      rows_[0].cls = last->cls;
+      last->rank = rank;
+      last->cls = cls;
+      sift_down(rows_, last, rows_);
     }
     return count_;
   }
 
  private:
   void make_heap() {
-    for (size_t root = count_ / 2; root > 0; root--) sift_down(rows_, count_, root - 1);
+    for (Detection* root = rows_ + count_ / 2; root-- > rows_;) sift_down(rows_, rows_ + count_, root);
   }
 
   Detection* rows_;
@@ -113,38 +149,66 @@ class Best {
 };
 
 void place(const DecodeSpec& spec, const Map& box, Detection* row) {
-  const uint32_t cells = static_cast<uint32_t>(spec.grid_h) * spec.grid_w;
-  const uint32_t anchor = row->candidate / cells, cell = row->candidate % cells;
-  const uint32_t gx = cell % spec.grid_w, gy = cell / spec.grid_w;
-  const uint32_t x = table_at(spec.box_xy, box.at(cell, 4 * anchor));
-  const uint32_t y = table_at(spec.box_xy, box.at(cell, 4 * anchor + 1));
-  row->cx = static_cast<uint16_t>((x + gx * 65535 + spec.grid_w / 2) / spec.grid_w);
-  row->cy = static_cast<uint16_t>((y + gy * 65535 + spec.grid_h / 2) / spec.grid_h);
-  row->w = table_at(spec.box_wh[2 * anchor], box.at(cell, 4 * anchor + 2));
-  row->h = table_at(spec.box_wh[2 * anchor + 1], box.at(cell, 4 * anchor + 3));
+  const uint32_t cells = static_cast<uint32_t>(spec.grid_h) * spec.grid_w, grid_w = spec.grid_w, grid_h = spec.grid_h;
+  const uint32_t candidate = kMaxCandidates - 1 - (row->rank & 0xFFFF);
+  const uint32_t anchor = candidate / cells, cell = candidate % cells;
+  const uint32_t gx = cell % grid_w, gy = cell / grid_w;
+  const size_t i = 4 * (static_cast<size_t>(cell) * spec.anchor_count + anchor);
+  const uint32_t x = value_at(spec.box_xy, box, i), y = value_at(spec.box_xy, box, i + 1);
+  row->score = static_cast<uint16_t>(row->rank >> 16);
+  row->cx = static_cast<uint16_t>((x + gx * 65535 + grid_w / 2) / grid_w);
+  row->cy = static_cast<uint16_t>((y + gy * 65535 + grid_h / 2) / grid_h);
+  row->w = value_at(spec.box_wh[2 * anchor], box, i + 2);
+  row->h = value_at(spec.box_wh[2 * anchor + 1], box, i + 3);
 }
 
-// Length of what two intervals, given by centre and length, share. In half units, which keeps corners whole numbers.
-int32_t common(uint16_t centre_a, uint32_t length_a, uint16_t centre_b, uint32_t length_b) {
-  const int32_t a = 2 * centre_a, b = 2 * centre_b;
-  const int32_t half_a = static_cast<int32_t>(length_a), half_b = static_cast<int32_t>(length_b);
-  const int32_t low = a - half_a > b - half_b ? a - half_a : b - half_b;
-  const int32_t high = a + half_a < b + half_b ? a + half_a : b + half_b;
-  return high > low ? high - low : 0;
-}
+// A box that is compared with many. Edges are in half units, which keeps them whole numbers. A limit of 0 is reached
+// even by boxes that lie apart, so then nothing lies beyond the edges.
+struct Rival {
+  int32_t left, right, top, bottom;
+  int32_t least_width, least_height;  // what must be shared for the limit, were the other box no larger; rounded down
+  int64_t area;                       // in half units squared: below 2^38, for widths are at most 2^18 units
+  uint32_t nms_iou_q16;
+
+  Rival(const Detection& row, uint16_t nms)
+      : left(nms ? 2 * row.cx - static_cast<int32_t>(row.w) : INT32_MIN),
+        right(nms ? 2 * row.cx + static_cast<int32_t>(row.w) : INT32_MAX),
+        top(nms ? 2 * row.cy - static_cast<int32_t>(row.h) : INT32_MIN),
+        bottom(nms ? 2 * row.cy + static_cast<int32_t>(row.h) : INT32_MAX),
+        least_width(static_cast<int32_t>(static_cast<uint64_t>(row.w) * nms >> 15)),
+        least_height(static_cast<int32_t>(static_cast<uint64_t>(row.h) * nms >> 15)),
+        area(4 * static_cast<int64_t>(row.w) * row.h),
+        nms_iou_q16(nms) {}
+
+  // Whether the limit of suppress() is reached. Most pairs lie apart, which is cheap to see.
+  bool overlaps(const Detection& row) const {
+    const int32_t x = 2 * row.cx, y = 2 * row.cy, w = static_cast<int32_t>(row.w), h = static_cast<int32_t>(row.h);
+    const int32_t its_left = x - w, its_right = x + w, its_top = y - h, its_bottom = y + h;
+    if (its_left >= right || its_right <= left || its_top >= bottom || its_bottom <= top) return false;
+    const int32_t width = (its_right < right ? its_right : right) - (its_left > left ? its_left : left);
+    if (width < least_width) return false;
+    const int32_t height = (its_bottom < bottom ? its_bottom : bottom) - (its_top > top ? its_top : top);
+    if (height < least_height) return false;
+    // shared / (sum - shared + 1e-6) >= nms / 65535, without a division: both sides are below 2^56.
+    constexpr int64_t kEpsilon = 17179;  // 1e-6 * 131070^2
+    const int64_t shared = static_cast<int64_t>(width) * height;
+    const int64_t sum = area + 4 * static_cast<int64_t>(w) * h;
+    return shared * (65535 + nms_iou_q16) >= nms_iou_q16 * (sum + kEpsilon);
+  }
+};
 
 }  // namespace
 
 Status check_decode(const ModelInfo& model) {
   const DecodeSpec* spec = model.decode;
   if (!spec) return Status::Unsupported;
-  // 4096 cells a side keep gx * 65535 in 32 bits; 256 classes fit a byte.
+  // 4096 cells a side keep gx * 65535 in 32 bits; 256 classes fit a byte; a candidate's number fits half a rank.
   if (spec->anchor_count == 0 || spec->grid_h == 0 || spec->grid_w == 0 || spec->grid_h > 4096 || spec->grid_w > 4096 ||
       spec->class_count == 0 || spec->class_count > 256) {
     return Status::InvalidArgument;
   }
   const uint64_t candidates = static_cast<uint64_t>(spec->anchor_count) * spec->grid_h * spec->grid_w;
-  if (candidates > 0xFFFFFFFFu || !spec->box_xy.values || !spec->box_wh) return Status::InvalidArgument;
+  if (candidates > kMaxCandidates || !spec->box_xy.values || !spec->box_wh) return Status::InvalidArgument;
   const uint32_t anchors = spec->anchor_count;
   bool good = fits(model, spec->box_output, 4 * anchors, spec->box_xy.shift);
   for (uint32_t i = 0; i < 2 * anchors; i++) {
@@ -160,44 +224,51 @@ Status check_decode(const ModelInfo& model) {
 size_t decode(const ModelInfo& model, const void* const* outputs, const DecodeSettings& settings, Detection* rows,
               uint32_t* candidates) {
   const DecodeSpec& spec = *model.decode;
-  const Factors maps = {map_of(model, outputs, spec.obj_output), map_of(model, outputs, spec.quality_output),
-                        map_of(model, outputs, spec.cls_output)};
+  const Map cls = map_of(model, outputs, spec.cls_output), box = map_of(model, outputs, spec.box_output);
+  // The factors that have one value an anchor. Of more classes than one the best comes in at the end.
+  const uint32_t classes = spec.cls.values ? spec.class_count : 0;
+  Factor factors[3];
+  uint32_t factor_count = 0;
+  if (spec.obj.values) factors[factor_count++] = {&spec.obj, map_of(model, outputs, spec.obj_output)};
+  if (spec.quality.values) factors[factor_count++] = {&spec.quality, map_of(model, outputs, spec.quality_output)};
+  if (classes == 1) factors[factor_count++] = {&spec.cls, cls};
   const uint32_t cells = static_cast<uint32_t>(spec.grid_h) * spec.grid_w;
+  const uint32_t least = settings.score_threshold_q16 ? settings.score_threshold_q16 : 1;
   Best best(rows, settings.top_k);
   *candidates = 0;
-  Detection row = {};
   for (uint32_t anchor = 0; anchor < spec.anchor_count; anchor++) {
-    for (uint32_t cell = 0; cell < cells; cell++) {
-      row.score = score_cell(spec, maps, cell, anchor, &row.cls);
-      row.candidate = anchor * cells + cell;
-      if (row.score < settings.score_threshold_q16 || row.score == 0) continue;
-      ++*candidates;
-      best.offer(row);
+    for (uint32_t first = 0; first < cells; first += kBlock) {
+      const uint32_t count = cells - first < kBlock ? cells - first : kBlock;
+      uint16_t scores[kBlock];
+      const size_t step = spec.anchor_count, i = first * step + anchor;
+      for (uint32_t f = 0; f < factor_count; f++) {
+        multiply(*factors[f].table, factors[f].map, i, step, f == 0, least, scores, count);
+      }
+      if (factor_count == 0) memset(scores, 0xFF, sizeof(scores));
+      for (uint32_t k = 0; k < count; k++) {
+        uint32_t score = scores[k];
+        if (score < least) continue;
+        uint8_t best_cls = 0;
+        if (classes > 1) score = best_class(spec, cls, (i + k * step) * classes, score, &best_cls);
+        if (score < least) continue;
+        ++*candidates;
+        best.offer(score << 16 | (kMaxCandidates - 1 - (anchor * cells + first + k)), best_cls);
+      }
     }
   }
   const size_t count = best.sort();
-  const Map box = map_of(model, outputs, spec.box_output);
   for (size_t i = 0; i < count; i++) place(spec, box, &rows[i]);
   return count;
-}
-
-bool overlaps(const Detection& a, const Detection& b, uint16_t nms_iou_q16) {
-  // Areas in half units squared: widths are at most 2^18 units, so areas stay below 2^38 and products below 2^55.
-  constexpr int64_t kEpsilon = 17179;  // 1e-6 * 131070^2
-  const int32_t width = common(a.cx, a.w, b.cx, b.w);
-  const int32_t height = width ? common(a.cy, a.h, b.cy, b.h) : 0;
-  if (height == 0) return nms_iou_q16 == 0;  // most pairs, and cheap
-  const int64_t shared = static_cast<int64_t>(width) * height;
-  const int64_t sum = 4 * (static_cast<int64_t>(a.w) * a.h + static_cast<int64_t>(b.w) * b.h);
-  return shared * 65535 >= nms_iou_q16 * (sum - shared + kEpsilon);
 }
 
 size_t suppress(Detection* rows, size_t count, uint16_t nms_iou_q16) {
   size_t kept = 0;
   for (size_t i = 0; i < count; i++) {
+    const Rival rival(rows[i], nms_iou_q16);
+    const uint8_t cls = rows[i].cls;
     bool keep = true;
-    for (size_t j = 0; j < kept && keep; j++) {
-      keep = rows[j].cls != rows[i].cls || !overlaps(rows[j], rows[i], nms_iou_q16);
+    for (const Detection* better = rows; better != rows + kept && keep; better++) {
+      keep = !rival.overlaps(*better) || better->cls != cls;
     }
     if (keep) rows[kept++] = rows[i];
   }
