@@ -16,6 +16,8 @@ from uhd.manifest import ModelManifest, parse_manifest
 
 _NEEDED = (b"INFO", b"TEXT", b"TABL", b"ESPD")
 _ENTRIES = {0: 256, 6: 1025}
+#: Of the C++ decoder.
+_MAX_CANDIDATES = 65536
 _CODE_BYTES = {"h": 2, "H": 2, "I": 4}
 
 
@@ -29,6 +31,15 @@ class Package:
     size: int
     sha256: str
     sections: dict[str, int]
+
+
+def is_package(path: Path) -> bool:
+    """Whether a file begins like a package; False for one that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(layout.MAGIC)) == layout.MAGIC
+    except OSError:
+        return False
 
 
 def read_package(source: bytes | Path) -> Package:
@@ -188,7 +199,7 @@ def _fits(
     classes: int,
 ) -> bool:  # fmt: skip
     """What the C++ ``check_decode`` asks of maps and tables."""
-    if not (anchors > 0 and 0 < classes <= 256 and all(0 < side <= 4096 for side in grid)):
+    if not (0 < anchors * grid[0] * grid[1] <= _MAX_CANDIDATES and max(grid) <= 4096 and 0 < classes <= 256):
         return False
     if not scores or ("cls" not in scores and classes != 1) or "box" not in maps or not scores.keys() <= maps.keys():
         return False

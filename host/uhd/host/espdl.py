@@ -11,6 +11,7 @@ import click
 from uhd.host.ui import emit_json, human_bytes, print_table
 
 if TYPE_CHECKING:
+    from uhd.codegen.package_reader import Package
     from uhd.espdl.inspect import Layer, Report
 
 EPILOG = """\b
@@ -22,6 +23,7 @@ INSPECT_EPILOG = """\b
 Examples:
   python -m uhd.host espdl inspect model.espdl
   python -m uhd.host espdl inspect model.espdl --json | jq .peak_activation_bytes
+  python -m uhd.host espdl inspect build/R-esp32s3-speed/model.uhdm
   python -m uhd.host espdl inspect model.espdl --target esp32s3    # fails if it was quantized for another
 """
 RUN_EPILOG = """\b
@@ -58,17 +60,24 @@ def command() -> None:
 @_TARGET
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect_command(model: Path, target: str | None, as_json: bool) -> None:
-    """Show layers, exponents, sizes, memory and warnings of MODEL."""
+    """Show layers, exponents, sizes, memory and warnings of MODEL: a .espdl, or a model package (.uhdm)."""
+    from uhd.codegen.package_reader import is_package, read_package
     from uhd.espdl.inspect import inspect_model
     from uhd.espdl.reader import read_espdl
 
-    report = inspect_model(read_espdl(model, target))
+    package = read_package(model) if is_package(model) else None
+    if package:
+        report = inspect_model(read_espdl(package.espdl, target or package.description.target))
+    else:
+        report = inspect_model(read_espdl(model, target))
     if as_json:
-        emit_json(report.as_dict())
+        emit_json({**report.as_dict(), **({"package": _package(package)} if package else {})})
         return
     header = ("layer", "op", "bits", "in", "out", "exponents", "parameters", "MACs", "")
     print_table(f"{model}: {len(report.layers)} layers", [_row(layer) for layer in report.layers], header)
     print_table("summary", _summary(report))
+    if package:
+        print_table("package", [(key.replace("_", " "), value) for key, value in _package(package).items()])
     for warning in report.warnings:
         click.echo(f"warning: {warning}")
 
@@ -108,6 +117,18 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     ]
     return rows + [(f"metadata {key}", value if len(value) <= 60 else f"{value[:57]}...") for key, value in
                    report.metadata.items()]  # fmt: skip
+
+
+def _package(package: Package) -> dict[str, str]:
+    about, decode = package.description, package.description.decode
+    return {
+        "model": f"{about.name}, variant {about.variant or 'none'}, for {about.target}",
+        "sha256": package.sha256,
+        "file": human_bytes(package.size),
+        "sections": ", ".join(f"{kind} {human_bytes(size)}" for kind, size in package.sections.items()),
+        "activations": human_bytes(about.arena_size),
+        "decoder": f"{decode.anchor_count} anchors, {decode.grid[0]}x{decode.grid[1]} cells" if decode else "none",
+    }
 
 
 @command.command("run", epilog=RUN_EPILOG)
