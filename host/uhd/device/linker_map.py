@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ _REGION = re.compile(r"^(\S+) +0x([0-9a-f]+) +0x([0-9a-f]+)")
 _OUTPUT = re.compile(r"^([.\w][\w.$-]*)(?:\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)(?:\s+load address.*)?)?$")
 #: One blank, a name, then address, size and file likewise.
 _INPUT = re.compile(r"^ ([.\w][^\s(]*)(?:\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S.*))?$")
+_FILL = re.compile(r"^ \*fill\*\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)")
 _REST = re.compile(r"^\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)(?:\s+(\S.*))?$")
 
 #: Who the bytes between sections belong to.
@@ -109,6 +111,8 @@ def _sections(body: str) -> list[Section]:
             located = match[2] is not None
             sections.append(Section(match[1], int(match[2], 16) if located else 0, int(match[3], 16) if located else 0))
             waiting = "" if located else "output"
+        elif (match := _FILL.match(line)) and sections:
+            inputs[len(sections) - 1].append(_Input(int(match[1], 16), int(match[2], 16), PADDING))
         elif (match := _INPUT.match(line)) and sections:
             if match[2] is None:
                 waiting = "input"
@@ -122,11 +126,10 @@ def _sections(body: str) -> list[Section]:
 def _share(section: Section, inputs: list[_Input]) -> dict[str, int]:
     """Bytes of a section by file; what no file put there is padding."""
     parts: dict[str, int] = defaultdict(int)
-    for one, following in zip(inputs, [*inputs[1:], None], strict=False):
-        inside = section.address <= one.address < section.address + section.size
-        # Of several at one address only the last is in the image; merged strings are listed so.
-        if inside and one.size and not (following and following.size and following.address == one.address):
-            parts[one.file] += one.size
-    if section.size > sum(parts.values()):
-        parts[PADDING] = section.size - sum(parts.values())
-    return dict(parts)
+    end = section.address + section.size
+    inside = [one for one in inputs if one.size and section.address <= one.address < end]
+    for one, following in itertools.pairwise([*inside, _Input(end, 0, "")]):
+        # Strings merged into an earlier piece are still listed with their old size, at the address of what follows.
+        parts[one.file] += max(0, min(one.size, following.address - one.address))
+    parts[PADDING] += section.size - sum(parts.values())
+    return {file: size for file, size in parts.items() if size}

@@ -19,22 +19,18 @@ def message_line(frame: Frame) -> str:
     except ValueError as error:
         return f"{spec.name} that this version cannot read ({error}), {len(frame.payload)} bytes"
     text = {"INFO": _info, "DETECTIONS": _detections, "ERROR": _error}.get(spec.name, _fields)(message)
-    return f"{spec.name} {text}".rstrip()
+    return " ".join(f"{spec.name} {text}".split())
 
 
 def _name(enumeration: str, value: int) -> str:
     return next((n for n, v in CODES[enumeration].items() if v == value), str(value))
 
 
-def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode("utf-8", "replace")
-
-
 def _info(message: Message) -> str:
     rows = message.tail
     shape = "x".join(str(rows[0][key]) for key in ("height", "width", "channels")) if rows else "?"
-    who = f"{_text(message['name'])}, variant {_text(message['variant'])}, for {_text(message['target'])}"
-    state = f"{_text(message['backend'])} backend, health {_name('Health', message['health'])}"
+    who = f"{message['name']}, variant {message['variant']}, for {message['target']}"
+    state = f"{message['backend']} backend, health {_name('Health', message['health'])}"
     version = f"protocol {message['protocol_version']}"
     return f"{who}: input {shape}, {state}, {version}, .espdl {message['model_hash'].hex()[:12]}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 #: Xtensa prints one line of PC:SP pairs; RISC-V the registers, of which these two are code.
 _BACKTRACE = re.compile(r"Backtrace:((?: ?0x[0-9a-fA-F]{8}:0x[0-9a-fA-F]{8})+)")
 _REGISTERS = re.compile(r"\b(?:MEPC|RA) +: 0x([0-9a-fA-F]{8})")
+_UNKNOWN = re.compile(r"\?\? (?:at )?\?\?:")
 _PREFIXES = {"esp32s3": ("xtensa-esp32s3-elf-", "xtensa-esp-elf-"), "esp32p4": ("riscv32-esp-elf-",)}
 #: These read the debug information of every chip.
 _GENERAL = ("llvm-addr2line", "riscv64-unknown-elf-addr2line")
@@ -64,4 +65,4 @@ class Decoder:
         except (OSError, subprocess.TimeoutExpired):
             return ""
         found = " ".join(done.stdout.split())
-        return found if done.returncode == 0 and found and "?? ??:0" not in found else ""
+        return found if done.returncode == 0 and not _UNKNOWN.search(found) else ""
