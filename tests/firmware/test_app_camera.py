@@ -149,9 +149,7 @@ def test_a_brown_out_is_told(program: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["PANIC", "WATCHDOG", "BROWN_OUT"])
-def test_the_third_failure_in_a_row_leaves_camera_and_model_off(
-    program: Path, camera: CameraFile, reason: str
-) -> None:
+def test_the_third_failure_in_a_row_leaves_camera_and_model_off(program: Path, camera: CameraFile, reason: str) -> None:
     failures = {"UHD_RESET_REASON": str(CODES["ResetReason"][reason]), "UHD_RESET_FAILURES": "2"}
     with running(program, **failures, **camera.environment) as app, app.connect() as port:
         client = DeviceClient(port)

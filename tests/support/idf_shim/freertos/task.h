@@ -19,9 +19,12 @@ static inline void* shim_run(void* task) {
   shim_self->code(shim_self->argument);
   return nullptr;
 }
-static inline TaskHandle_t xTaskCreateStaticPinnedToCore(TaskFunction_t code, const char*, uint32_t, void* argument,
+inline TaskHandle_t xTaskCreateStaticPinnedToCore(TaskFunction_t code, const char*, uint32_t, void* argument,
                                                          UBaseType_t, StackType_t*, StaticTask_t*, BaseType_t) {
-  auto* task = new ShimTask{code, argument, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+  static ShimTask tasks[4];  // not allocated, as the tasks of the firmware are not
+  static int count = 0;
+  ShimTask* task = &tasks[count++];
+  *task = {code, argument, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
   pthread_t thread;
   pthread_create(&thread, nullptr, shim_run, task);
   pthread_detach(thread);
