@@ -156,6 +156,17 @@ def test_a_port_that_is_not_there_at_first_is_an_error() -> None:
         monitor.run()
 
 
+def test_a_port_that_appears_a_little_later(line: tuple[int, str], tmp_path: Path) -> None:
+    """After flashing, the reset takes a USB port away for a moment."""
+    link = tmp_path / "ttyACM0"
+    timer = threading.Timer(0.4, link.symlink_to, [line[1]])
+    timer.start()
+    with Watched(lambda: open_port(str(link)), Options(patience=10.0)) as watched:
+        os.write(line[0], b"booted\n")
+        watched.wait_for("^booted$")
+    timer.join()
+
+
 def test_seconds_end_it(line: tuple[int, str]) -> None:
     started = time.monotonic()
     Monitor(lambda: open_port(line[1]), lambda text: None, lambda: False, Options(seconds=0.3)).run()

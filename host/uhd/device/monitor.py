@@ -23,12 +23,15 @@ _BEGUN = "-- nothing yet: press the board's reset button; --hello asks the devic
 
 @dataclass
 class Options:
-    """What is shown, and how. ``seconds``: end after so long, 0 for never."""
+    """What is shown, and how. ``seconds``: end after so long, 0 for never. ``patience``: seconds that the port may take
+    to appear at first, as after a reset.
+    """
 
     timestamps: bool = False
     raw: bool = False
     hello: bool = False
     seconds: float = 0.0
+    patience: float = 0.0
 
 
 class Monitor:
@@ -54,7 +57,7 @@ class Monitor:
 
     def run(self) -> None:
         """Watch. Raises ``DeviceError`` if the port cannot be opened the first time; later ones are waited for."""
-        port = self._open()
+        port = self._first()
         while True:
             try:
                 self._watch(port)
@@ -71,6 +74,16 @@ class Monitor:
             self._decoder = Decoder()
             self._damaged = 0
             self._line(f"-- back on {port.name}")
+
+    def _first(self) -> Port:
+        last = time.monotonic() + self._options.patience
+        while True:
+            try:
+                return self._open()
+            except DeviceError:
+                if time.monotonic() >= last:
+                    raise
+                time.sleep(_TICK)
 
     def _over(self) -> bool:
         return time.monotonic() >= self._deadline or self._stop()

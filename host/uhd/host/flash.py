@@ -67,7 +67,7 @@ def command(
     images = plan.images if partition is None or image is None else (partition_image(plan, partition, image),)
     tool = find_esptool()
     if tool is None:
-        return _with_idf(plan, partition, encrypt, port, baud, dry_run)
+        return _with_idf(plan, partition, encrypt, port, baud, dry_run, monitor)
     write = write_arguments(tool, plan, images, encrypt=encrypt)
     port = choose(port, dry_run)
     arguments = [*connect_arguments(tool, plan, port, baud or DEFAULT_BAUD), *write]
@@ -111,7 +111,13 @@ def choose(given: str | None, dry_run: bool) -> str:
 
 
 def _with_idf(
-    plan: FlashPlan, partition: str | None, encrypt: bool, port: str | None, baud: int | None, dry_run: bool
+    plan: FlashPlan,
+    partition: str | None,
+    encrypt: bool,
+    port: str | None,
+    baud: int | None,
+    dry_run: bool,
+    monitor: bool,
 ) -> int:
     from uhd.device import idf
     from uhd.device.esptool_program import require_esptool
@@ -126,7 +132,7 @@ def _with_idf(
         click.echo(shlex.join(words))
         return 0
     idf.flash(plan.folder, port, baud or DEFAULT_BAUD)
-    return 0
+    return _monitor(port, plan) if monitor else 0
 
 
 def _report(
@@ -154,4 +160,5 @@ def _report(
 def _monitor(port: str, plan: FlashPlan) -> int:
     from uhd.host.monitor import run
 
-    return run(port, build=plan.folder)
+    # The reset after flashing takes a USB port away for a moment.
+    return run(port, build=plan.folder, chip=plan.chip, patience=10.0)

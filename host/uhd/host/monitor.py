@@ -76,14 +76,16 @@ def run(
     seconds: float = 0.0,
     build: Path | None = None,
     chip: str = "",
+    patience: float = 0.0,
 ) -> int:
-    """Watch a port until the user ends it; returns the exit code."""
+    """Watch a port until the user ends it; returns the exit code. ``patience``: as in ``Options``."""
     from uhd.device.monitor import Monitor, Options
     from uhd.device.panic import Decoder, find_addr2line, find_elf
     from uhd.device.serial_ports import check_access, choose_port
 
     path = choose_port(port)
-    check_access(path)
+    if not patience:
+        check_access(path)
     crashes = None
     if build is not None:
         elf = build if build.is_file() else find_elf(build)
@@ -95,7 +97,7 @@ def run(
             click.echo(f"crashes are shown as addresses: {what} ({build})", err=True)
     click.echo(f"{path} at {baud} baud; Ctrl-] or Ctrl-C ends", err=True)
     with _keys() as ended, contextlib.suppress(KeyboardInterrupt):
-        options = Options(timestamps, raw, hello, seconds)
+        options = Options(timestamps, raw, hello, seconds, patience)
         Monitor(_opener(path, baud), _write, ended, options, crashes).run()
     return 0
 
