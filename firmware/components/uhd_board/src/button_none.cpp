@@ -1,0 +1,7 @@
+#include "uhd/button.hpp"
+
+namespace uhd {
+
+bool button_pressed() { return false; }
+
+}  // namespace uhd

@@ -1,0 +1,7 @@
+#include "uhd/display.hpp"
+
+namespace uhd {
+
+Display* display() { return nullptr; }
+
+}  // namespace uhd
