@@ -13,6 +13,7 @@ from uhd.device.idf import IDF_TARGETS, MIN_VERSION
 from uhd.targets import TARGETS
 
 FILES = [ROOT / "sdkconfig.defaults", *(ROOT / f"sdkconfig.defaults.{target}" for target in IDF_TARGETS)]
+FILES += sorted(ROOT.glob("sdkconfig.profile.*"))
 #: Options that the oldest versions of ESP-IDF we build with do not have; there they are ignored with a warning.
 NEWER = {"ESP32P4_SELECTS_REV_LESS_V3"}
 FLASH = {"esp32s3": 8 << 20, "esp32p4": 16 << 20}
