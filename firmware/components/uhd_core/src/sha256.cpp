@@ -56,7 +56,7 @@ void sha256(const uint8_t* data, size_t size, uint8_t digest[32]) {
   tail[rest] = 0x80;
   const size_t padded = rest < 56 ? 64 : 128;
   const uint64_t bits = static_cast<uint64_t>(size) * 8;
-  for (int i = 0; i < 8; i++) tail[padded - 1 - i] = static_cast<uint8_t>(bits >> (8 * i));
+  for (uint32_t i = 0; i < 8; i++) tail[padded - 1 - i] = static_cast<uint8_t>(bits >> (8 * i));
   for (size_t i = 0; i < padded; i += 64) compress(state, tail + i);
   for (int i = 0; i < 32; i++) digest[i] = static_cast<uint8_t>(state[i / 4] >> (24 - 8 * (i % 4)));
 }

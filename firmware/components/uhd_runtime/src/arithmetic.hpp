@@ -148,7 +148,7 @@ template <typename R>
 UHD_INLINE I4 finish(const U4& t, uint32_t s, int32_t lo, int32_t hi) {
   const I4 sum = reinterpret_cast<const I4&>(t);
   I4 y = sum >> static_cast<int32_t>(s);
-  if (kHalfEven<R>) y -= ((sum & ((1 << s) - 1)) == 0) & y & (s > 0 ? 1 : 0);
+  if (kHalfEven<R>) y -= ((sum & splat_signed((1 << s) - 1)) == 0) & y & splat_signed(s > 0 ? 1 : 0);
   y = y < lo ? splat_signed(lo) : y;
   return y > hi ? splat_signed(hi) : y;
 }

@@ -1,0 +1,170 @@
+"""What the linked firmware is made of: no heap, a stack of known depth, little code."""
+
+from __future__ import annotations
+
+import linecache
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.core_bench import shipped_component
+from support.elf_stack import deepest, parse, read_elf
+from support.emulated import need_emulator
+from uhd.device import cross
+from uhd.device.cross import build_elf
+from uhd.paths import COMPONENTS, build_root
+
+pytestmark = pytest.mark.emu
+
+HEAP = re.compile(r"_?(malloc|calloc|realloc|reallocarray|memalign|posix_memalign|aligned_alloc|free|sbrk)(_r)?|"
+                  r"_Zn[wa]\w*|_Zd[la]\w*|__cxa_(guard|throw|allocate)\w*")  # fmt: skip
+POLL_LIMIT = 2048  # bytes of stack, everything below Device::poll included
+MODEL_LIMIT = 1024
+#: Bytes of instructions. What a device without a display and without packages needs, and all of uhd_core.
+CODE_LIMITS = {"-O2": (19_000, 25_000), "-Os": (14_000, 18_500)}
+EXTRAS = ("overlay", "package")
+
+
+@pytest.fixture(scope="module")
+def component(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Variant R."""
+    need_emulator()
+    return shipped_component(tmp_path_factory.mktemp("model") / "r")
+
+
+@pytest.fixture(scope="module")
+def elf(component: Path) -> Path:
+    """The emulator's firmware with it."""
+    return build_elf(component, build_root() / "test-emulator")
+
+
+def symbols(*paths: Path) -> set[str]:
+    """All names that these files define or ask for."""
+    done = subprocess.run(["riscv64-unknown-elf-nm", *map(str, paths)], capture_output=True, text=True, check=True)
+    return {line.split()[-1] for line in done.stdout.splitlines() if line.split() and not line.endswith(":")}
+
+
+def test_no_heap_in_the_linked_firmware(elf: Path) -> None:
+    found = symbols(elf)
+    assert "_ZN3uhd6Device4pollEv" in found
+    assert not [name for name in found if HEAP.fullmatch(name)]
+
+
+def core_objects(elf_component: Path, optimise: str = "") -> dict[str, Path]:
+    """Objects of uhd_core (and, as the emulator builds them, of uhd_runtime) by source name; compiled once."""
+    *common, _ = cross.units(elf_component)
+    headers = [p for unit in common for p in unit.folder.rglob("*") if p.suffix in cross._HEADERS]
+    includes = [f"-I{unit.include}" for unit in common]
+    base = [cross.compiler_id(), *cross._COMPILE]
+    objects = {}
+    for unit in common:
+        if unit.folder == COMPONENTS / "uhd_core" or (unit.folder == COMPONENTS / "uhd_runtime" and not optimise):
+            made = cross.Unit(unit.folder, optimise or unit.optimise)
+            for source in made.sources:
+                objects[source.stem] = cross._Job(source, base, includes, made, headers).run()
+    return objects
+
+
+def test_no_heap_in_any_portable_object(component: Path) -> None:
+    """The linker drops what this firmware does not call; the objects show what others would get."""
+    names = symbols(*core_objects(component).values())
+    assert {"memcpy", "_ZN3uhd6Device4pollEv"} <= names
+    assert not [name for name in names if HEAP.fullmatch(name)]
+
+
+@pytest.mark.parametrize("name", ["malloc", "_malloc_r", "free", "_Znwj", "_ZdlPvj", "_sbrk", "__cxa_guard_acquire"])
+def test_heap_would_be_seen(name: str) -> None:
+    assert HEAP.fullmatch(name)
+    assert not HEAP.fullmatch(f"_ZN3uhd{len(name)}{name}Ev")
+
+
+@pytest.mark.parametrize("optimise", CODE_LIMITS)
+def test_code_size(optimise: str, component: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {name: code_bytes(path) for name, path in core_objects(component, optimise).items()}
+    total, base = sum(sizes.values()), sum(v for name, v in sizes.items() if name not in EXTRAS)
+    with capsys.disabled():
+        print(f"\n  uhd_core {optimise}: {total:,} bytes of code, {base:,} without {' and '.join(EXTRAS)}:", end=" ")
+        print(", ".join(f"{name} {size:,}" for name, size in sizes.items()), end="")
+    assert 5_000 < base <= CODE_LIMITS[optimise][0]
+    assert total <= CODE_LIMITS[optimise][1]
+
+
+def code_bytes(path: Path) -> int:
+    done = subprocess.run(["riscv64-unknown-elf-size", "-A", str(path)], capture_output=True, text=True, check=True)
+    rows = (line.split() for line in done.stdout.splitlines())
+    return sum(int(row[1]) for row in rows if len(row) == 3 and row[0].startswith(".text"))
+
+
+def test_stack_is_bounded(elf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The deepest chain of calls has a fixed size: no recursion, no array of variable length."""
+    functions = read_elf(elf)
+    model = next(name for name in functions if "9model_run" in name)
+    ports = [name for name in functions if re.match(r"_ZN8emulator8UartPort\d", name)]
+    assert len(ports) >= 5
+    to_model = set()
+
+    def targets(path: str, line: int) -> list[str]:
+        """Where a call through a pointer on this line leads: the model, a case of a switch, or the port."""
+        text = " ".join(linecache.getline(path, number) for number in range(line, line + 2))
+        if "run_(" in text or ".run(" in text:
+            to_model.add((path, line))
+            return [model]
+        return [] if "switch" in linecache.getline(path, line) else ports
+
+    poll, poll_path = deepest(functions, "_ZN3uhd6Device4pollEv", targets)
+    inference, model_path = deepest(functions, model, targets)
+    assert to_model, "no call of the model was recognised"
+    with capsys.disabled():
+        for title, depth, path in (("Device::poll", poll, poll_path), ("model_run", inference, model_path)):
+            frames = " > ".join(f"{demangled(name)} {functions[name].frame}" for name in path)
+            print(f"\n  {title}: {depth} bytes of stack (emulated build): {frames}", end="")
+    assert 64 < inference <= MODEL_LIMIT
+    assert inference < poll <= POLL_LIMIT
+
+
+def demangled(name: str) -> str:
+    done = subprocess.run(["riscv64-unknown-elf-c++filt", name], capture_output=True, text=True, check=True)
+    return done.stdout.replace("(anonymous namespace)::", "").partition("(")[0].split(" ", 1)[-1].strip()
+
+
+LISTING = """
+80000000 <leaf>:
+/src/a.cpp:3
+80000000:\tadd\tsp,sp,-32
+80000002:\tbnez\ta0,80000000 <leaf>
+80000004:\tret
+80000010 <outer>:
+80000010:\tadd\tsp,sp,-16
+80000012:\tjal\t80000000 <leaf>
+/src/a.cpp:9 (discriminator 2)
+80000016:\tjalr\ta5
+80000018:\tj\t80000010 <outer>
+8000001a:\tj\t80000030 <last>
+80000030 <last>:
+80000030:\tadd\tsp,sp,-8
+80000040 <round>:
+80000040:\tjal\t80000044 <again>
+80000044 <again>:
+80000044:\tjal\t80000040 <round>
+80000050 <array>:
+80000050:\tsub\tsp,sp,a0
+""".splitlines()
+
+
+def test_depth_of_a_listing() -> None:
+    """The reading of a disassembly, on one made by hand."""
+    functions = parse(LISTING)
+    asked = []
+
+    def targets(path: str, line: int) -> list[str]:
+        asked.append((path, line))
+        return ["last"]
+
+    assert deepest(functions, "outer", targets) == (48, ["outer", "leaf"])
+    assert asked == [("/src/a.cpp", 9)]
+    with pytest.raises(AssertionError, match="recursion: round -> again -> round"):
+        deepest(functions, "round", targets)
+    with pytest.raises(AssertionError, match="only when it runs"):
+        deepest(functions, "array", targets)
