@@ -77,6 +77,14 @@ def test_check_notices_a_stale_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert message_text.main(["--nonsense"]) == 2
 
 
+def test_every_fault_is_explained() -> None:
+    text = (message_text.ROOT / "docs" / "faults.md").read_text()
+    first = LIMITS["FIRST_FAULT"][0]
+    told = set(re.findall(r"^\| (\d+) \| `(\w+)` \|", text, re.M))
+    assert told == {(str(v), name) for name, v, _ in ENUMS["ErrorCode"] if v >= first}
+    assert max(v for _, v, _ in ENUMS["ErrorCode"]) < first + 32, "a fault is a bit of 32"
+
+
 def test_document_without_markers_is_refused() -> None:
     with pytest.raises(ConfigError, match="markers"):
         message_text.document_text("# The link\n")
