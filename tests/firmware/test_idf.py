@@ -148,6 +148,13 @@ def test_a_missing_component_is_named(fake: FakeIdf, tmp_path: Path, target: str
         idf.build("Y", target, tmp_path / "out", model_dir=tmp_path / "none", environment=fake.environment)
 
 
+def test_a_component_of_another_name_is_refused(fake: FakeIdf, component: Path, tmp_path: Path) -> None:
+    """ESP-IDF would not find it, and would say so in words of its own."""
+    renamed = component.rename(tmp_path / "mine")
+    with pytest.raises(ConfigError, match=r"asks for uhd_model; generate it as --component .*mine/uhd_model"):
+        idf.build("R", "esp32s3", tmp_path / "out", model_dir=renamed, environment=fake.environment)
+
+
 def test_unknown_target(fake: FakeIdf, component: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="esp32s3, esp32p4, linux"):
         idf.build("R", "qemu", tmp_path / "out", model_dir=component, environment=fake.environment)

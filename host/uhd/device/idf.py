@@ -12,7 +12,7 @@ from pathlib import Path
 from uhd.device.progress import Printer, Progress, run_logged
 from uhd.errors import ConfigError, SdkMissingError, UhdError
 from uhd.files import sha256_bytes, write_text
-from uhd.paths import FIRMWARE, ROOT, committed_component
+from uhd.paths import FIRMWARE, MODEL_COMPONENT, ROOT, committed_component
 
 #: Oldest ESP-IDF that the firmware is written for.
 MIN_VERSION = (5, 4)
@@ -103,6 +103,11 @@ def build(
         chip = "esp32s3" if target == "linux" else target
         way_out = f"run build-fw --variant {variant} --target {chip} --component-only"
         raise UhdError(f"{component}: no model component", hint=way_out)
+    if model_dir is not None and model_dir.resolve().name != MODEL_COMPONENT.name:
+        raise ConfigError(
+            f"{model_dir}: ESP-IDF knows a component by its folder's name, and the app asks for {MODEL_COMPONENT.name}",
+            hint=f"generate it as --component {model_dir / MODEL_COMPONENT.name}",
+        )
     build_dir = build_dir.resolve()
     build_dir.mkdir(parents=True, exist_ok=True)
     _drop_stale_config(build_dir, target)

@@ -62,7 +62,7 @@ def command(
     steps.start("generate  component uhd_model")
     component = build.generate_component(request, espdl, manifest, weights, folder, steps.note)
     steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
-    if target != "qemu" and component.folder == committed_component(target):
+    if target != "qemu" and component.folder.resolve() == committed_component(target):
         steps.note(f"this replaced what `idf.py` builds for {target}; other chips keep their model")
 
     image: Path | None = None
@@ -104,7 +104,7 @@ def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
     from uhd.device import idf
     from uhd.paths import committed_component
 
-    model_dir = None if component == committed_component(target) else component
+    model_dir = None if component.resolve() == committed_component(target) else component
     return idf.build(variant, target, folder, model_dir=model_dir)
 
 
