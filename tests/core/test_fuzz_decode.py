@@ -60,7 +60,7 @@ def test_random_outputs(make, share: float, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_fault_would_be_reported(tmp_path: Path) -> None:
-    """The driver's checks are not blind: a table beyond four pictures is noticed, and so is a read past a map."""
+    """The driver's checks are not blind: boxes beyond four pictures are noticed, a map too small is refused."""
     model = FakeModel(anchors=2)
     source = model.write(tmp_path / "made") / "src" / "model.cpp"
     good = source.read_text()
