@@ -1,7 +1,8 @@
 """T34: what a shipped model takes of a chip may not grow unnoticed.
 
-``model_sizes.json`` holds bytes of each variant and target, preset speed: activations (arena), the weights and
-tables of the runtime, and the .espdl file, which lies in flash beside them. After a change on purpose: run this file as a program.
+``model_sizes.json`` holds bytes of each variant and target, preset speed: activations (arena), weights and tables of
+the runtime, and the .espdl file, which lies in flash beside them. After a change on purpose, run this file as a
+program.
 """
 
 from __future__ import annotations
