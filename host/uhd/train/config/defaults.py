@@ -55,6 +55,9 @@ ARCHITECTURE_FLAGS = frozenset(Architecture.model_fields) - _MODIFIERS | frozens
 
 #: Settings that only the losses with the assigners ``legacy`` and ``simota`` read.
 REFERENCE_LOSS_FLAGS = ("anchor_cls_loss", "obj_loss", "obj_target", "simota_topk")
+#: Peak learning rate of the default loss on an UltraTinyOD (docs/training.md has what it is worth); elsewhere, and on
+#: the chip's grid, the field's own default holds.
+ALIGNED_RATE = 0.01
 _LOSS_WEIGHTS = ("loss_weight_box", "loss_weight_obj", "loss_weight_cls", "loss_weight_quality")
 
 _MODES: dict[int, ResizeMode] = {
@@ -69,6 +72,7 @@ def fill_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     - A ``variant`` fills the architecture, the resize mode and the number of anchors with its own. With neither a
       variant nor any setting of the architecture, that is variant R. Settings given beside a variant win.
     - A setting that only the reference's losses read chooses its assigner; with these the weights are its 1.
+    - An UltraTinyOD with our own assigner learns at ``ALIGNED_RATE``.
     - A list of anchors says how many there are.
     """
     filled = {key: value for key, value in values.items() if not (key == "variant" and value is None)}
@@ -88,6 +92,8 @@ def fill_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     if filled["anchor_assigner"] in ("legacy", "simota"):
         for name in _LOSS_WEIGHTS:
             filled.setdefault(name, 1.0)
+    elif filled.get("arch") == "ultratinyod" and not filled.get("qat"):
+        filled.setdefault("lr", ALIGNED_RATE)
     return filled
 
 

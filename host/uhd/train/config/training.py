@@ -15,7 +15,7 @@ class Optimisation(Group):
     epochs: int = count(120, "passes over the training photos; length of the cosine")
     batch_size: int = count(64, "photos a step, of all processes together")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "update rule")
-    lr: float = positive(4e-3, "peak learning rate")
+    lr: float = positive(4e-3, "peak learning rate; without qat, ultratinyod with assigner aligned: 0.01")
     weight_decay: float = weight(0.02, "decay of convolution weights (never of biases and normalisation)")
     warmup_steps: int = count(300, "steps of linear warm-up", 0)
     final_lr: float = unit(0.01, "learning rate at the end, as a fraction of the peak")
