@@ -8,7 +8,6 @@ namespace uhd {
 namespace {
 
 using link::ErrorCode;
-using link::Health;
 
 constexpr uint32_t kPiece = 1024;  // bytes of a tensor in one frame: one lost frame costs little
 

@@ -137,7 +137,7 @@ class Text {
 // Display pixels of `center` +- `size` / 2 in 1/65535, rounded.
 void edges(uint16_t center, uint32_t size, int32_t extent, int32_t* low, int32_t* high) {
   constexpr int64_t kOne = 2 * 65535;  // halves of the unit, so that size / 2 is exact
-  const int64_t twice = 2ll * center;
+  const int64_t twice = 2LL * center;
   // Divisions of negative numbers round towards zero; shifted by a whole display they are positive.
   const auto pixel = [extent](int64_t halves) {
     const int64_t limit = 4 * kOne;  // far enough outside

@@ -13,6 +13,7 @@ UHD_INLINE T largest(const T* p, uint32_t step, uint32_t count) {
     const int32_t v = *p;
     best = v > best ? v : best;
   };
+  // NOLINTBEGIN(bugprone-branch-clone): each case takes one value more and falls into the next
   switch (count) {
     default:
       for (uint32_t i = 5; i < count; i++) take();
@@ -32,6 +33,7 @@ UHD_INLINE T largest(const T* p, uint32_t step, uint32_t count) {
     case 1:
       break;
   }
+  // NOLINTEND(bugprone-branch-clone)
   return static_cast<T>(best);
 }
 
@@ -81,7 +83,7 @@ void spatial_mean(const Mean& op, const T* in, T* out) {
     int64_t sum = 0;
     for (uint32_t p = 0; p < op.pixels; p++) sum += in[p * op.channels + c];
     const int64_t n = sum * op.numerator;
-    int64_t y = n / divisor, rest = n % divisor;
+    int64_t y = n / divisor, rest = n % divisor;  // NOLINT(clang-analyzer-core*): pixels and denominator are positive
     if (rest < 0) {
       y--;
       rest += divisor;
