@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from support.idf_project import COMPONENTS, compile_host
 from support.shared import ROOT
+from uhd.espdl.reader import read_espdl
 from uhd.paths import MODEL_COMPONENT
 
 ESPDL = COMPONENTS / "uhd_espdl"
@@ -33,7 +34,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """One command of ``support/espdl_plan.cpp``, under the sanitizers; the process lives as long as the module."""
     folder = tmp_path_factory.mktemp("espdl")
     hash_source = COMPONENTS / "uhd_core/src/sha256.cpp"
-    files = [ROOT / "tests/support/espdl_plan.cpp", ESPDL / "src/espdl_plan.cpp", hash_source]
+    portable = [ESPDL / "src" / name for name in ("espdl_file.cpp", "espdl_plan.cpp")]
+    files = [ROOT / "tests/support/espdl_plan.cpp", *portable, hash_source]
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{ESPDL / 'src'}"]
     program = compile_host(folder / "plan", files, flags)
     process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -70,7 +72,7 @@ def check(ask: Ask, file: Path | str, data: bytes, *, chip: str = "esp32s3", tar
     digest = digest or hashlib.sha256(data).hexdigest()
     if isinstance(file, Path):
         file.write_bytes(data)
-    return status(ask(f"model {chip} {target} {file} {shift} {outputs} {digest}"))
+    return status(ask(f"model {chip} {target} {file} {shift} {outputs} {digest}").split("|", 2)[2])
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -84,6 +86,32 @@ def test_the_committed_model_is_for_its_chip_only(ask: Ask, tmp_path: Path, chip
     assert check(ask, tmp_path / "m", data, chip=chip, target="c")[0] == UNSUPPORTED
 
 
+@pytest.mark.parametrize("chip", CHIPS)
+def test_figures_are_those_of_the_file(ask: Ask, chip: str) -> None:
+    """Against the reader of the host tools, which goes through Espressif's generated classes."""
+    path = MODEL_COMPONENT / chip / "model.espdl"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    nodes, weights, _ = ask(f"model {chip} {chip} {path} 0 3 {digest}").split("|", 2)
+    espdl = read_espdl(path, chip)
+    constants = [t.data.nbytes for t in espdl.tensors.values() if t.data is not None]
+    assert (int(nodes), int(weights)) == (len(espdl.nodes), sum(-(-size // 16) * 16 for size in constants))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_offsets_that_lead_out_of_the_file_are_noticed(ask: Ask, tmp_path: Path, data: st.DataObject) -> None:
+    """Damage with a matching hash: whatever is read, the sanitizers see no byte outside. The front holds the tables."""
+    bad = bytearray(committed("esp32s3"))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(4, 63) | st.integers(4, len(bad) // 4 - 1)) * 4
+        word = data.draw(
+            st.sampled_from((0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(bad))) | st.integers(0, 2**32 - 1)
+        )
+        bad[at : at + 4] = struct.pack("<I", word)
+    code, why = check(ask, tmp_path / "m", bytes(bad))
+    assert code == OK or why == "the .espdl is not built like one"
+
+
 def header(magic: bytes = b"EDL2", mode: int = 0, length: int = 64) -> bytes:
     return magic + struct.pack("<3I", mode, length, 0)
 
@@ -91,8 +119,9 @@ def header(magic: bytes = b"EDL2", mode: int = 0, length: int = 64) -> bytes:
 @pytest.mark.parametrize(
     ("data", "code", "why"),
     [
-        (header() + bytes(64), OK, ""),
-        (header() + bytes(70), OK, ""),  # padding behind the model
+        (committed("esp32s3") + bytes(6), OK, ""),  # padding behind the model
+        (header() + bytes(64), CORRUPT, "not built like one"),
+        (header() + b"\xff" * 64, CORRUPT, "not built like one"),
         (header(b"EDL1") + bytes(64), CORRUPT, "not an .espdl of one model"),
         (header(b"PDL2") + bytes(64), CORRUPT, "not an .espdl of one model"),
         (header(mode=1) + bytes(64), UNSUPPORTED, "encrypted"),
@@ -112,7 +141,7 @@ def test_header(ask: Ask, tmp_path: Path, data: bytes, code: int, why: str) -> N
 
 
 def test_where_the_file_lies_and_how_many_outputs(ask: Ask, tmp_path: Path) -> None:
-    data = header() + bytes(64)
+    data = committed("esp32s3")
     refuse = partial(check, ask, tmp_path / "m", data)
     assert [refuse(shift=n)[0] for n in (1, 4, 8, 15)] == [INVALID] * 4
     assert "aligned" in refuse(shift=8)[1]
@@ -143,6 +172,8 @@ class Case:
 
     arena: int = 24864
     file: int = 205024
+    nodes: int = 55
+    constants: int = 138464
     built_in: bool = True
     psram_size: int = 8192 * KB
     internal_free: int = 330 * KB
@@ -166,15 +197,19 @@ class Case:
 
     @property
     def weights(self) -> int:
-        return self.file * 9 // 8
+        return self.constants * 9 // 8
 
     @property
     def objects(self) -> int:
-        return 48 * KB + self.file // 4
+        return 16 * KB + self.nodes * 1536
+
+    @property
+    def small_objects(self) -> int:
+        return 8 * KB + self.nodes * 512
 
 
 def test_a_small_model_takes_what_it_needs_and_leaves_the_rest(ask: Ask) -> None:
-    roomy = Case(internal_free=520 * KB)
+    roomy = Case()
     assert roomy.ask(ask) == (OK, roomy.activations // 16 * 16, INTERNAL, "")
     assert replace(roomy, copy=False).ask(ask)[2] == IN_PLACE
     assert replace(roomy, in_psram=True).ask(ask)[2] == IN_PLACE, "ESP-DL copies nothing that lies in PSRAM"
@@ -185,17 +220,17 @@ def test_a_small_model_takes_what_it_needs_and_leaves_the_rest(ask: Ask) -> None
 def test_weights_that_would_fill_internal_memory_go_to_psram(ask: Ask) -> None:
     """ESP-DL takes internal memory to the last block if it is let: drivers would find nothing left."""
     edge = Case()
-    need = 48 * KB + edge.objects + edge.activations // 16 * 16 + edge.weights
+    need = 32 * KB + edge.small_objects + edge.activations // 16 * 16 + edge.weights
     assert replace(edge, internal_free=need).ask(ask)[2] == INTERNAL
     assert replace(edge, internal_free=need - 1).ask(ask)[2] == PSRAM
     assert replace(edge, internal_free=need - 1, psram_largest=edge.activations + edge.file - 1).ask(ask)[2] == IN_PLACE
     # The largest published size: 8 MB of PSRAM do not hold a second copy, flash does.
-    huge = Case(arena=1_000_000, file=8_000_000)
+    huge = Case(arena=1_000_000, file=8_000_000, constants=7_800_000)
     assert huge.ask(ask)[::2] == (OK, IN_PLACE)
 
 
 def test_little_internal_memory_is_left_alone(ask: Ask) -> None:
-    for free in (0, 10 * KB, 48 * KB, 96 * KB):
+    for free in (0, 10 * KB, 48 * KB, 68 * KB):
         assert Case(internal_free=free, internal_largest=free).ask(ask)[1:3] == (0, PSRAM)
     split = Case(internal_largest=8 * KB)
     assert split.ask(ask)[1] == 8 * KB
@@ -212,7 +247,7 @@ def test_too_large_is_a_reason_with_numbers(ask: Ask) -> None:
 
 def test_without_psram_in_the_configuration(ask: Ask) -> None:
     bare = Case(built_in=False, psram_size=0, psram_free=0, psram_largest=0)
-    need = 16 * KB + bare.activations + bare.objects
+    need = 32 * KB + bare.activations + bare.objects
     assert replace(bare, internal_free=need).ask(ask)[:3] == (OK, 0, IN_PLACE)
     assert replace(bare, internal_free=need + bare.weights).ask(ask)[:3] == (OK, 0, INTERNAL)
     code, _, _, why = replace(bare, internal_free=need - 1).ask(ask)
@@ -227,9 +262,21 @@ sizes = st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 10 * KB * KB))
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     internal, psram = draw(sizes), draw(sizes)
-    return Case(draw(sizes), draw(sizes), draw(st.booleans()), draw(sizes), internal, draw(st.integers(0, internal)),
-                psram, draw(st.integers(0, psram)), draw(st.integers(0, 524288)), draw(st.booleans()),
-                draw(st.booleans()))  # fmt: skip
+    return Case(
+        arena=draw(sizes),
+        file=draw(sizes),
+        nodes=draw(sizes),
+        constants=draw(sizes),
+        built_in=draw(st.booleans()),
+        psram_size=draw(sizes),
+        internal_free=internal,
+        internal_largest=draw(st.integers(0, internal)),
+        psram_free=psram,
+        psram_largest=draw(st.integers(0, psram)),
+        limit=draw(st.integers(0, 524288)),
+        copy=draw(st.booleans()),
+        in_psram=draw(st.booleans()),
+    )
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -249,9 +296,9 @@ def test_no_placement_takes_what_is_not_there(ask: Ask, case: Case) -> None:
     if not case.built_in:
         taken += case.activations + case.objects
         assert inside == 0 and case.activations <= case.internal_largest
-        assert taken + 16 * KB <= case.internal_free
+        assert taken + 32 * KB <= case.internal_free
     elif taken:
-        assert taken + case.objects + 48 * KB <= case.internal_free
+        assert taken + case.small_objects + 32 * KB <= case.internal_free
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -353,7 +400,7 @@ def test_arguments_of_run(ask: Ask) -> None:
 def test_only_one_file_knows_esp_dl() -> None:
     knowing = {p.name for p in ESPDL.rglob("*.[ch]pp") if re.search(r'#include "(dl_|fbs_)|\bdl::', p.read_text())}
     assert knowing == {"espdl_backend.cpp"}
-    portable = [ESPDL / "src" / name for name in ("espdl_plan.cpp", "espdl_plan.hpp")]
+    portable = [p for p in (ESPDL / "src").iterdir() if p.name != "espdl_backend.cpp"]
     headers = {h for p in portable for h in re.findall(r"#include <(.*)>", p.read_text())}
     assert headers <= {"stddef.h", "stdint.h", "string.h"}
 

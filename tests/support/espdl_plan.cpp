@@ -35,9 +35,11 @@ std::string unhex(const std::string& hex) {
   return bytes;
 }
 
-void answer(Status status, const char* why) { std::cout << int(status) << "|" << (status == Status::Ok ? "" : why) << "\n"; }
+void answer(Status status, const char* why) {
+  std::cout << int(status) << "|" << (status == Status::Ok ? "" : why) << "\n";
+}
 
-// model CHIP TARGET FILE SHIFT OUTPUTS HASH; FILE "-" is a null pointer
+// model CHIP TARGET FILE SHIFT OUTPUTS HASH; FILE "-" is a null pointer. Answers nodes|weights|status|reason.
 void check_model(std::istream& in) {
   std::string chip, target, path, hash;
   size_t shift;
@@ -60,22 +62,25 @@ void check_model(std::istream& in) {
   model.hash = reinterpret_cast<const uint8_t*>(digest.data());
   model.output_count = static_cast<uint8_t>(outputs);
   espdl::Reason why;
-  const Status status = espdl::check_model(model, chip.c_str(), why);
+  espdl::Figures figures = {};
+  const Status status = espdl::check_model(model, chip.c_str(), &figures, why);
+  std::cout << figures.nodes << "|" << figures.weights << "|";
   answer(status, why);
   free(exact);
 }
 
-// plan ARENA FILE_SIZE PSRAM_BUILT_IN PSRAM_SIZE INT_FREE INT_LARGEST PS_FREE PS_LARGEST LIMIT COPY IN_PSRAM
+// plan ARENA FILE_SIZE NODES WEIGHTS PSRAM_BUILT_IN PSRAM_SIZE INT_FREE INT_LARGEST PS_FREE PS_LARGEST LIMIT COPY IN_PSRAM
 void plan(std::istream& in) {
   ModelInfo model = {};
   espdl::Heap heap = {};
   espdl::Wishes wishes = {};
-  in >> model.arena_size >> model.espdl_size >> heap.psram_built_in >> heap.psram_size >> heap.internal_free >>
-      heap.internal_largest >> heap.psram_free >> heap.psram_largest >> wishes.internal_limit >> wishes.copy_weights >>
-      wishes.file_in_psram;
+  espdl::Figures figures = {};
+  in >> model.arena_size >> model.espdl_size >> figures.nodes >> figures.weights >> heap.psram_built_in >>
+      heap.psram_size >> heap.internal_free >> heap.internal_largest >> heap.psram_free >> heap.psram_largest >>
+      wishes.internal_limit >> wishes.copy_weights >> wishes.file_in_psram;
   espdl::Placement placement;
   espdl::Reason why;
-  const Status status = espdl::plan(model, heap, wishes, &placement, why);
+  const Status status = espdl::plan(model, figures, heap, wishes, &placement, why);
   std::cout << placement.internal_activations << "|" << int(placement.weights) << "|";
   answer(status, why);
 }
@@ -132,7 +137,8 @@ void run(std::istream& in) {
   void* list[2] = {memory, each ? memory : nullptr};
   ModelInfo model = {};
   model.output_count = 2;
-  answer(espdl::check_run(model, input ? memory : nullptr, outputs ? list : nullptr, shift < 0 ? nullptr : memory + shift), "");
+  const uint8_t* arena = shift < 0 ? nullptr : memory + shift;
+  answer(espdl::check_run(model, input ? memory : nullptr, outputs ? list : nullptr, arena), "");
 }
 
 }  // namespace

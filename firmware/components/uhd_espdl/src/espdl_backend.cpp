@@ -82,7 +82,8 @@ Status adopt(const ModelInfo& model) {
   auto& inputs = state.model->get_inputs();
   auto& outputs = state.model->get_outputs();
   if (inputs.size() != 1 || outputs.size() != model.output_count) {
-    strcpy(state.why, inputs.empty() ? "ESP-DL does not load the model, see its log" : "other inputs or outputs than the manifest says");
+    strcpy(state.why, inputs.empty() ? "ESP-DL does not load the model, see its log"
+                                     : "other inputs or outputs than the manifest says");
     return Status::Corrupt;
   }
   const auto input = inputs.find(model.input.name);
@@ -118,7 +119,8 @@ Status build(const ModelInfo& model, const espdl::Placement& placement) {
 Status open(const ModelInfo& model, const ModelInfo** used, const char** why) {
   close();
   *why = state.why;
-  Status status = espdl::check_model(model, CONFIG_IDF_TARGET, state.why);
+  espdl::Figures figures;
+  Status status = espdl::check_model(model, CONFIG_IDF_TARGET, &figures, state.why);
   if (status != Status::Ok) return status;
 
   espdl::Wishes wishes = {};
@@ -129,7 +131,7 @@ Status open(const ModelInfo& model, const ModelInfo** used, const char** why) {
   // The question that ESP-DL's loader asks before it copies weights.
   wishes.file_in_psram = dl::tool::memory_addr_type(const_cast<uint8_t*>(model.espdl)) == dl::MEMORY_ADDR_PSRAM;
   espdl::Placement placement;
-  status = espdl::plan(model, measure_heap(), wishes, &placement, state.why);
+  status = espdl::plan(model, figures, measure_heap(), wishes, &placement, state.why);
   if (status == Status::Ok) status = build(model, placement);
   if (status != Status::Ok) {
     close();

@@ -67,7 +67,7 @@ uint32_t align(uint32_t offset) { return (offset + kArenaAlignment - 1) & ~(kAre
 
 }  // namespace
 
-Status check_model(const ModelInfo& model, const char* chip, Reason& why) {
+Status check_model(const ModelInfo& model, const char* chip, Figures* figures, Reason& why) {
   if (strcmp(model.target, chip) != 0) {
     why[0] = '\0';
     append(why, "the model is for ");
@@ -95,17 +95,21 @@ Status check_model(const ModelInfo& model, const char* chip, Reason& why) {
   if (memcmp(digest, model.hash, sizeof(digest)) != 0) {
     return fail(Status::Corrupt, why, "the .espdl is not the one of the manifest");
   }
+  if (read_figures(model.espdl, kHeaderSize + length, figures) != Status::Ok) {
+    return fail(Status::Corrupt, why, "the .espdl is not built like one");
+  }
   return Status::Ok;
 }
 
-Status plan(const ModelInfo& model, const Heap& heap, const Wishes& wishes, Placement* placement, Reason& why) {
+Status plan(const ModelInfo& model, const Figures& figures, const Heap& heap, const Wishes& wishes,
+            Placement* placement, Reason& why) {
   const uint64_t activations = activations_needed(model);
-  const uint64_t weights = weights_needed(model);
-  const uint64_t objects = objects_needed(model);
+  const uint64_t weights = weights_needed(figures);
+  const uint64_t objects = objects_needed(figures);
   *placement = {0, WeightPlace::kInPlace};
 
   if (!heap.psram_built_in) {
-    const uint64_t there = less(heap.internal_free, kTightReserve);
+    const uint64_t there = less(heap.internal_free, kReserve);
     if (activations > heap.internal_largest) {
       return too_large(why, activations, heap.internal_largest, "internal memory in one piece");
     }
@@ -124,8 +128,8 @@ Status plan(const ModelInfo& model, const Heap& heap, const Wishes& wishes, Plac
   if (activations + objects > heap.psram_free) {
     return too_large(why, activations + objects, heap.psram_free, "PSRAM");
   }
-  // Objects below 16 KB go to internal memory first.
-  const uint64_t internal = less(heap.internal_free, kReserve + objects);
+  // Objects below 16 KB go to internal memory first, and to PSRAM when it is full.
+  const uint64_t internal = less(heap.internal_free, kReserve + small_objects(figures));
   uint64_t inside = smaller(smaller(wishes.internal_limit, activations), smaller(internal, heap.internal_largest));
   inside &= ~uint64_t{kArenaAlignment - 1};
   if (inside < 1024) inside = 0;

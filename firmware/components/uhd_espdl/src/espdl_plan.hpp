@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "espdl_file.hpp"
 #include "uhd/model.hpp"
 #include "uhd/status.hpp"
 
@@ -13,16 +14,14 @@ namespace espdl {
 
 constexpr uint32_t kMaxOutputs = 16;
 
-// The file's header. ESP-DL stops the chip over a wrong mode and reads past the end for a wrong length.
-constexpr uint32_t kHeaderSize = 16;
-
 // The longest reason, with its terminating zero.
 constexpr size_t kReasonSize = 96;
 using Reason = char[kReasonSize];
 
-// The model's description and file: target is `chip`; the file is there, aligned, of a plain kind, complete, and has the
-// hash of the description; no more outputs than there is room for. `why` is written unless Ok comes back.
-Status check_model(const ModelInfo& model, const char* chip, Reason& why);
+// The model's description and file: target is `chip`; the file is there, aligned, of a plain kind, complete, has the
+// hash of the description, and is built as ESP-DL's schema says; no more outputs than there is room for. `why` is
+// written unless Ok comes back.
+Status check_model(const ModelInfo& model, const char* chip, Figures* figures, Reason& why);
 
 // What the heap has, in bytes. `largest` is one block that kernels can use.
 struct Heap {
@@ -49,22 +48,23 @@ struct Placement {
   WeightPlace weights;
 };
 
-// ESP-DL ends in a restart when memory runs out inside it: C++ containers abort, tensors and the first inference assert or
-// write to null. So the need is predicted, from above, and compared with the heap before ESP-DL starts:
+// ESP-DL ends in a restart when memory runs out inside it: C++ containers abort, tensors and the first inference assert
+// or write to null. So the need is predicted, from above, and compared with the heap before ESP-DL starts:
 //   activations  5/4 of our own plan's arena and 2 KB. ESP-DL's planner is greedy.
-//   weights      9/8 of the file, if copied: all of it is counted as weights, and on ESP32-S3 biases are packed anew.
-//   objects      kObjects and 1/4 of the file (names, maps, one object a tensor and an operator).
-// From internal memory kReserve more is left to drivers and stacks, unless the configuration has no PSRAM to go to: then
-// kTightReserve. BufferTooSmall: too large; Unsupported: PSRAM is configured and missing.
-Status plan(const ModelInfo& model, const Heap& heap, const Wishes& wishes, Placement* placement, Reason& why);
+//   weights      9/8 of all constants, if copied. On ESP32-S3 biases are packed anew.
+//   objects      16 KB and 1.5 KB an operator: names, maps, an object for every tensor and operator. A build of ESP-DL
+//                3.3.9 for a 64-bit machine took 87 KB for 49 operators; a chip's pointers are half as long.
+// From internal memory kReserve more is left to drivers and stacks, and, where PSRAM takes what does not fit, only the
+// smaller objects are counted. BufferTooSmall: too large; Unsupported: PSRAM is configured and missing.
+Status plan(const ModelInfo& model, const Figures& figures, const Heap& heap, const Wishes& wishes,
+            Placement* placement, Reason& why);
 
-constexpr uint32_t kObjects = 48 * 1024;
-constexpr uint32_t kReserve = 48 * 1024;
-constexpr uint32_t kTightReserve = 16 * 1024;
+constexpr uint32_t kReserve = 32 * 1024;
 
 constexpr uint64_t activations_needed(const ModelInfo& model) { return uint64_t{model.arena_size} * 5 / 4 + 2048; }
-constexpr uint64_t weights_needed(const ModelInfo& model) { return uint64_t{model.espdl_size} * 9 / 8; }
-constexpr uint64_t objects_needed(const ModelInfo& model) { return kObjects + uint64_t{model.espdl_size} / 4; }
+constexpr uint64_t weights_needed(const Figures& figures) { return uint64_t{figures.weights} * 9 / 8; }
+constexpr uint64_t objects_needed(const Figures& figures) { return 16 * 1024 + uint64_t{figures.nodes} * 1536; }
+constexpr uint64_t small_objects(const Figures& figures) { return 8 * 1024 + uint64_t{figures.nodes} * 512; }
 
 // A tensor as ESP-DL has it.
 struct Found {
