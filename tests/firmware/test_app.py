@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from support.fakemodel import FakeModel
-from support.firmware_app import build_app, running
+from support.firmware_app import build_app, device_tests, running
 from uhd.device.client import DeviceClient
 from uhd.device.link import encode_frame
 from uhd.device.messages import MESSAGES, PROTOCOL_VERSION, pack
@@ -106,3 +106,9 @@ def test_a_port_in_use_is_logged_and_the_program_stays(program: Path) -> None:
     with running(program) as first, running(program, UHD_LINK_PORT=str(first.number)) as second:
         assert second.log[-1].startswith("E uhd: the link does not open")
         assert second.process.poll() is None
+
+
+def test_the_device_tests_pass(program: Path) -> None:
+    """The same tests that run on the emulator and on a board."""
+    said = device_tests(program)
+    assert " passed" in said and "skipped" not in said

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.fakemodel import FakeModel
-from support.firmware_app import running
+from support.firmware_app import device_tests, running
 from support.shared import shared_dir
 from uhd.device import idf
 from uhd.device.client import DeviceClient
@@ -69,3 +70,23 @@ def test_generated_model_on_the_linux_target(tmp_path: Path) -> None:
         assert result.outputs.keys() == set(espdl.outputs)
         for name, values in result.outputs.items():
             np.testing.assert_array_equal(values.reshape(-1), vectors[f"out_{name}"].reshape(-1))
+
+
+def test_committed_model_with_a_camera(tmp_path: Path) -> None:
+    """What a fresh clone builds: the committed model; its own camera; the device tests."""
+    program = idf.build("R", "linux", tmp_path / "build")
+    pictures = np.random.default_rng(3).integers(0, 256, (4, 96, 192), dtype=np.uint8)
+    (tmp_path / "camera.yuyv").write_bytes(pictures.tobytes())
+    camera = {"UHD_CAMERA_FILE": str(tmp_path / "camera.yuyv"), "UHD_CAMERA_FORMAT": "yuyv:96x96@20"}
+    with running(program, **camera) as app, app.connect() as port:
+        client = DeviceClient(port)
+        client.hello()
+        client.configure(score_threshold=0.0, stream=True, send_thumbnail=True)
+        live = list(islice(client.results(), 6))
+        client.configure(score_threshold=0.0)
+        for found in live[:2]:
+            assert found.thumbnail is not None
+            again = client.infer_network(found.thumbnail)
+            np.testing.assert_array_equal(again.rows_q16, found.rows_q16)
+        assert client.stats()["camera_inferences"] >= 6
+    assert " passed" in device_tests(program)

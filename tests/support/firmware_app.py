@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from support.fakemodel import FakeModel
 from support.idf_project import COMPONENTS, FIRMWARE, PORTABLE, SHIM, compile_host, kconfig_defaults, sources
+from support.shared import ROOT
 from uhd.device.ports import FdPort, open_port
 
 BOARD = COMPONENTS / "uhd_board"
@@ -82,3 +84,13 @@ def running(program: Path, **environment: str) -> Iterator[Running]:
     finally:
         process.kill()
         process.wait()
+
+
+def device_tests(program: Path) -> str:
+    """What ``tests/device`` says of the firmware as a program; fails if it is not content."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests" / "device")]
+    environment = {**os.environ, "UHD_DEVICE_PROGRAM": str(program)}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return done.stdout

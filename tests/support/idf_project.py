@@ -47,7 +47,8 @@ def kconfig_defaults(path: Path, names: tuple[str, ...]) -> list[str]:
     text = path.read_text()
     flags = []
     for name in names:
-        body = re.search(rf"config {name}\n(.*?)(?=\n\s*(?:config|choice|endchoice) |\n\s*(?:endchoice|endmenu))", text, re.S)
+        end = r"\n\s*(?:config |choice |endchoice|endmenu)"
+        body = re.search(rf"config {name}\n(.*?)(?={end})", text, re.S)
         assert body, f"{path} has no option {name}"
         values = re.findall(r"^\s*default (-?\w+)$", body[1], re.M)
         assert values, f"{name} has no default"

@@ -26,7 +26,7 @@ class Port : public link::Sink {
   // Bytes that write() has given up on since boot.
   virtual uint32_t dropped_bytes() { return 0; }
   // Free bytes of the heap, now and at the worst moment since boot; 0 where nothing is allocated at run time.
-  virtual void heap(uint32_t* free, uint32_t* low_water) { *free = *low_water = 0; }
+  virtual void heap(uint32_t* now, uint32_t* low_water) { *now = *low_water = 0; }
 
  protected:
   ~Port() = default;
