@@ -52,6 +52,11 @@ def test_equals_exact_arithmetic(model: FakeModel, seed: int) -> None:
             assert rows_of(model, outputs, threshold, nms, top_k) == detect(model, outputs, threshold, nms, top_k)
 
 
+def test_one_picture_of_every_head(model: FakeModel) -> None:
+    outputs = random_outputs(model, np.random.default_rng(9), 0.3)
+    assert rows_of(model, outputs, 9830, 32768, 20) == detect(model, outputs, 9830, 32768, 20)
+
+
 def float_decode(model: FakeModel, outputs: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scores [N, classes] and boxes [N, 4] of the float decoder."""
     scale = np.ones_like(model.anchor_sizes)
