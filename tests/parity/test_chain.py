@@ -12,6 +12,7 @@ import pytest
 from support.scene_folder import write_scenes
 from support.shared import shared_dir
 from uhd import zoo
+from uhd.device.qemu import QemuDevice
 from uhd.files import sha256_file
 from uhd.host.__main__ import main
 from uhd.paths import committed_component
@@ -146,3 +147,17 @@ def test_without_esp_idf_the_component_stays_and_the_code_is_three(
     printed = capsys.readouterr()
     assert "ESP-IDF" in printed.err and "--component-only" in printed.err
     assert (tmp_path / "uhd_model" / "CMakeLists.txt").exists()
+
+
+@pytest.mark.emu
+def test_parity_over_a_port(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A device that somebody else has started, on a serial port: the engine ``device``."""
+    scenes = write_scenes(tmp_path / "scenes", 4)
+    elf = Path(str(run_json(capsys, "build-fw", "--variant", "R", "--target", "qemu")["firmware"]))
+    with QemuDevice(elf, link="pty", open=False) as device:
+        report = run_json(capsys, "parity", "--photos", scenes, "--port", device.path)
+    assert report["exact"] is True
+    engines = report["engines"]
+    assert isinstance(engines, dict) and engines["twin"] == engines["device"]
+    assert main(["parity", "--photos", str(scenes), "--target", "esp32s3"]) == 2
+    assert "needs a port" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from uhd.manifest import ModelManifest
 #: Score below which no detection is reported when mAP is measured (the smallest step of the link's scores).
 EVERY_SCORE = 1 / 65535
 
-ENGINES = ("onnx", "oracle", "twin", "qemu")
+ENGINES = ("onnx", "oracle", "twin", "qemu", "device")
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,12 @@ def check_engines(names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def open_detector(
-    engine: str, component: Component, settings: Settings, *, want_outputs: bool = False
+    engine: str, component: Component, settings: Settings, *, want_outputs: bool = False, port: str | None = None
 ) -> Iterator[Detector]:
-    """A ready detector of that engine; an emulator is booted and ended again. ``ConfigError`` for an unknown engine."""
+    """A ready detector of that engine; an emulator is booted and ended again. ``port``: that of the engine ``device``.
+
+    Raises ``ConfigError`` for an unknown engine, and for a device without a port.
+    """
     (engine,) = check_engines([engine])
     if engine == "onnx":
         yield OnnxDetector(component.onnx(), component.manifest, settings)
@@ -186,6 +189,19 @@ def open_detector(
         yield OracleDetector(component, settings)
     elif engine == "twin":
         yield TwinDetector(component, settings)
+    elif engine == "device":
+        from uhd.device.client import DeviceClient
+        from uhd.device.ports import open_port
+
+        if port is None:
+            raise ConfigError("engine device needs a port", hint="give --port, such as /dev/ttyACM0")
+        link = open_port(port)
+        try:
+            client = DeviceClient(link)
+            client.hello(expect_hash=component.espdl_sha256)
+            yield DeviceDetector(client, "device", settings, want_outputs=want_outputs)
+        finally:
+            link.close()
     else:
         from uhd.device.client import DeviceClient
         from uhd.device.qemu import QemuDevice, build_elf

@@ -14,6 +14,7 @@ Examples:
   python -m uhd.host parity --target qemu --photos val/
   python -m uhd.host parity --target qemu --photos val/ --limit 300 --engines onnx,oracle,twin,qemu
   python -m uhd.host parity --target qemu --photos val/ --preset precision --json
+  python -m uhd.host parity --target esp32s3 --port /dev/ttyACM0 --photos val/
 """
 
 
@@ -21,22 +22,26 @@ Examples:
 @click.option(
     "--photos", required=True, type=click.Path(path_type=Path), help="Folder (or list file) of photos with YOLO labels."
 )
-@click.option("--target", default="qemu", show_default=True, type=click.Choice(["qemu"]), help="The device.")
+@click.option(
+    "--target", default="qemu", show_default=True, type=click.Choice(["qemu", "esp32s3", "esp32p4"]), help="The device."
+)
+@click.option("--port", help="Where the device is; without it an emulator is booted.")
 @click.option("--variant", default="R", show_default=True, help="Letter of the variant.")
 @click.option("--preset", default="speed", show_default=True, help="Precision preset.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Own weights instead of the shipped.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Quantize afresh on this folder of photos.")
-@click.option("--engines", default="onnx,twin,qemu", show_default=True, help="What to compare, in order; also: oracle.")
+@click.option("--engines", help="What to compare, in order; also: oracle.  [default: onnx,twin and qemu or device]")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only this many photos, evenly spread.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     photos: Path,
     target: str,
+    port: str | None,
     variant: str,
     preset: str,
     checkpoint: Path | None,
     calibration: Path | None,
-    engines: str,
+    engines: str | None,
     limit: int | None,
     as_json: bool,
 ) -> int:
@@ -48,15 +53,23 @@ def command(
     from uhd.device import build
     from uhd.device.detectors import EVERY_SCORE, Settings, check_engines, open_detector
     from uhd.device.parity import run_parity
+    from uhd.errors import ConfigError
+    from uhd.paths import build_root
 
-    names = check_engines(engines.split(","))
+    if target != "qemu" and port is None:
+        raise ConfigError(f"a device with {target} needs a port", hint="give --port, such as /dev/ttyACM0")
+    names = check_engines((engines or f"onnx,twin,{'device' if port else 'qemu'}").split(","))
     samples = load_split(photos)
     if limit is not None and limit < len(samples):
         samples = [samples[i * len(samples) // limit] for i in range(limit)]
-    component = build.prepare_component(build.Request(variant.upper(), target, preset, checkpoint, calibration))
+    request = build.Request(variant.upper(), target, preset, checkpoint, calibration)
+    component = build.prepare_component(request, folder=build_root() / request.name / "uhd_model")
     settings = Settings(EVERY_SCORE, component.manifest.nms_iou)
     with contextlib.ExitStack() as stack:
-        detectors = [stack.enter_context(open_detector(name, component, settings, want_outputs=True)) for name in names]
+        detectors = [
+            stack.enter_context(open_detector(name, component, settings, want_outputs=True, port=port))
+            for name in names
+        ]
         report = run_parity(
             samples, component.manifest, detectors, lambda items: track(list(items), "parity", quiet=as_json)
         )
