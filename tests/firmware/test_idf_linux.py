@@ -16,6 +16,8 @@ from uhd.device.client import DeviceClient
 
 CMAKE = 'idf_component_register(SRCS "src/model.cpp" REQUIRES uhd_runtime)\n'
 
+pytestmark = pytest.mark.idf
+
 
 @pytest.fixture(autouse=True)
 def _needs_esp_idf() -> None:
