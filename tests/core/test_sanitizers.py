@@ -13,7 +13,10 @@ from support.shared import ROOT
 from support.twinlib import SANITIZE
 from uhd.device.compile import find_compiler
 
-FILES = ("link/test_codec_cpp.py", "core/test_preprocess.py", "core/test_decode_cpp.py", "core/test_device_loop.py")
+FILES = (
+    "link/test_codec_cpp.py", "core/test_preprocess.py", "core/test_camera_picture.py", "core/test_decode_cpp.py",
+    "core/test_device_loop.py",
+)  # fmt: skip
 #: Tests that are about the numbers, not about the memory: once is enough.
 ONLY_NUMBERS = "not float and not exact and not camera_sizes and not product and not cobs_package and not crc32"
 
