@@ -124,7 +124,7 @@ def test_version_skew(device: QemuDevice, client: DeviceClient, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr("uhd.device.client.PROTOCOL_VERSION", 9)
         patch.setattr("uhd.device.connection.PROTOCOL_VERSION", 9)
-        with pytest.raises(DeviceError, match="protocol version 1, this host version 9"):
+        with pytest.raises(DeviceError, match=f"protocol version {PROTOCOL_VERSION}, this host version 9"):
             DeviceClient(device.port).hello()
     # The session is closed, so a client that goes on has to say hello again, and does.
     np.testing.assert_array_equal(client.infer_network(PICTURE).rows_q16, twin_rows(PICTURE))

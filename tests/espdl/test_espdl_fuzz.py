@@ -84,7 +84,7 @@ def test_mutated_files(target: str, bits: int) -> None:
         outcomes[examine(data)] += 1
         slowest = max(slowest, time.thread_time() - started)
     assert outcomes["refused"] > 150
-    assert outcomes["ran"] > 100
+    assert outcomes["ran"] > 50  # about 100; the order of bytes in the file varies from run to run
     assert slowest < 2.0  # a file of this size takes milliseconds; what hangs or explodes takes more
 
 

@@ -55,7 +55,7 @@ class Watched:
 
     def __enter__(self) -> Watched:
         self.thread.start()
-        assert self._opened.wait(10), "what is sent before is lost"
+        assert self._opened.wait(60), "what is sent before is lost"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,7 +200,7 @@ def test_keys_end_it(line: tuple[int, str], key: bytes | None) -> None:
         os.write(master, key)
     else:
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=90)
     assert process.returncode == 0
     assert os.popen(f"stty -F {os.ttyname(slave)} -a").read() == before
     os.close(master)

@@ -306,9 +306,9 @@ def next_version(tmp_path_factory: pytest.TempPathFactory) -> Library:
     """Firmware of the next protocol version."""
     folder = tmp_path_factory.mktemp("next") / "uhd"
     folder.mkdir()
-    header = (CORE / "include" / "uhd" / "link_messages.hpp").read_text()
+    header = (CORE / "include" / "uhd" / "link_enums.hpp").read_text()
     header = header.replace(f"kProtocolVersion = {PROTOCOL_VERSION};", f"kProtocolVersion = {NEXT};")
-    (folder / "link_messages.hpp").write_text(header)
+    (folder / "link_enums.hpp").write_text(header)
     return Library(MODEL, first_include=folder.parent)
 
 

@@ -52,7 +52,7 @@ def kconfig_defaults(path: Path, names: tuple[str, ...]) -> list[str]:
         assert body, f"{path} has no option {name}"
         values = re.findall(r"^\s*default (-?\w+)$", body[1], re.M)
         assert values, f"{name} has no default"
-        flags.append(f"-DCONFIG_{name}={ {'y': '1', 'n': '0'}.get(values[-1], values[-1])}")
+        flags.append(f"-DCONFIG_{name}={ {'y': '1', 'n': '0'}.get(values[-1], values[-1]) }")
     return flags
 
 
