@@ -30,6 +30,7 @@ class TcpPort final : public LinkPort {
     socklen_t size = sizeof(address);
     const int yes = 1;
     listener_ = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener_ >= 0) unblock(listener_);
     if (listener_ < 0 || setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
         bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_, 1) != 0 ||
         getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
@@ -74,14 +75,19 @@ class TcpPort final : public LinkPort {
 
   static bool is_temporary(int error) { return error == EAGAIN || error == EWOULDBLOCK || error == EINTR; }
 
+  // By fcntl: ESP-IDF 6.2 wraps the calls on sockets, and one that became non-blocking in another way (SOCK_NONBLOCK,
+  // accept4) would stop this task in recv() until bytes come.
+  static void unblock(int socket) { fcntl(socket, F_SETFL, fcntl(socket, F_GETFL, 0) | O_NONBLOCK); }
+
   static uint32_t sleep_a_tick(uint32_t milliseconds) {
     vTaskDelay(1);
     return milliseconds > portTICK_PERIOD_MS ? milliseconds - portTICK_PERIOD_MS : 0;
   }
 
   void accept_client() {
-    client_ = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    client_ = accept(listener_, nullptr, nullptr);
     if (client_ < 0) return;
+    unblock(client_);
     const int yes = 1, room = kRoom;
     setsockopt(client_, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     setsockopt(client_, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
