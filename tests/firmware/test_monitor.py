@@ -185,13 +185,18 @@ def test_the_emulated_device_says_who_it_is() -> None:
 
 
 @pytest.mark.parametrize("key", [b"\x1d", None], ids=["Ctrl-]", "Ctrl-C"])
-def test_keys_end_it(line: tuple[int, str], key: bytes | None) -> None:
+def test_keys_end_it(line: tuple[int, str], key: bytes | None, request: pytest.FixtureRequest) -> None:
     """The command in a terminal of its own, which must be as before afterwards."""
     board, path = line
     master, slave = pty.openpty()
     before = os.popen(f"stty -F {os.ttyname(slave)} -a").read()
     command = [sys.executable, "-m", "uhd.host", "monitor", "--port", path]
-    process = subprocess.Popen(command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A shell starts its background jobs with the interrupt ignored, and children inherit that.
+    process = subprocess.Popen(
+        command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    request.addfinalizer(process.kill)  # or it would keep the port from the tests that follow
     assert process.stdout is not None
     while not select.select([process.stdout], [], [], 0.2)[0]:
         os.write(board, b"ready\n")  # lost until the port is open
