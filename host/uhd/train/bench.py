@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from uhd.train.batches import Batch
 from uhd.train.config import TrainConfig
 from uhd.train.photos import PhotoStore
 from uhd.train.prefetch import Prefetcher
@@ -81,7 +82,11 @@ def time_training(store: PhotoStore, config: TrainConfig, device: str, *, steps:
     learner, spent = trainer.learner, []
     trainer.model.train()
     warm = 3
-    with Prefetcher(lambda step: trainer.batches.batch(order, 0, step % trainer.steps), 0, warm + steps) as batches:
+
+    def make(step: int) -> Batch:
+        return trainer.batches.batch(order, 0, step % trainer.steps)
+
+    with Prefetcher(make, 0, warm + steps, device=where) as batches:
         made = iter(batches)
         for number in range(warm):
             learner.learn(next(made), number)

@@ -12,7 +12,6 @@ from uhd.train.batches import plain_batch
 from uhd.train.config import TrainConfig
 from uhd.train.photos import PhotoStore
 from uhd.train.qat.model import QatModel
-from uhd.train.qat.prepare import finish, prepare, with_record
 from uhd.train.qat.settings import QatSettings
 
 #: Photos on which the first exponents are found.
@@ -24,6 +23,8 @@ def prepared(model: Any, store: PhotoStore, config: TrainConfig) -> QatModel:
 
     Raises ``ConfigError`` for settings that do not fit and ``ModelError`` for what cannot be trained so.
     """
+    from uhd.train.qat.prepare import prepare  # brings the exporter and the quantizer, which other runs do without
+
     settings = QatSettings(
         config.qat_target,
         config.qat_int16_op_pattern,
@@ -50,5 +51,7 @@ def as_float(model: Any, manifest: ModelManifest) -> tuple[Any, ModelManifest]:
     """The float model to keep, and its manifest with the trained grid in it, for the quantizer to use."""
     if not isinstance(model, QatModel):
         return model, manifest
+    from uhd.train.qat.prepare import finish, with_record
+
     plain, trained = finish(model)
     return plain, with_record(manifest, trained)

@@ -43,6 +43,9 @@ COUNTED = "steps"
 
 ANCHOR_PLOT = "auto_anchors_wh"
 
+#: Part of the time that saving the state may take between evaluations; short epochs on a GPU would save all the time.
+SAVING = 0.05
+
 
 class Trainer:
     """One run in one folder: ``state.safetensors`` (to resume), ``best`` and ``last`` weights, ``metrics.jsonl``.
@@ -94,6 +97,7 @@ class Trainer:
         self.history: list[Row] = []
         self._found: Found | None = None
         self.best: Row = {}
+        self._saved = (0.0, 0.0)  # when the state was last saved, and what that took
         state = load_state(output) if resume else None
         if state is None and any(output.glob("state*.safetensors")):
             raise ConfigError(
@@ -140,7 +144,7 @@ class Trainer:
             done = self.epoch * self.steps + self.step
             with StopSignals() as signals, self.watcher.running(self.config.epochs, self.steps, done, self.batch_count):
                 while self.epoch < last:
-                    self._run_epoch(signals)
+                    self._run_epoch(signals, last)
             if self.epoch == self.config.epochs and self.team.leads:
                 write_page(self.output)
         except UhdError as error:
@@ -174,7 +178,7 @@ class Trainer:
         boxes, anchors = self.train.boxes[:, 2:].numpy(), self.model.anchors.detach().cpu().numpy()
         write_anchor_plot(base, boxes, anchors, config.auto_anchors_alg, bias=config.auto_anchors_bias)
 
-    def _run_epoch(self, signals: StopSignals) -> None:
+    def _run_epoch(self, signals: StopSignals, last: int) -> None:
         order = self.batches.order(self.epoch)
         rows = self.team.rows(self.batch_count)
         guard = Guard(self.device, self.output, self.team.rank)
@@ -187,7 +191,7 @@ class Trainer:
         started, first, stop = time.monotonic(), self.step, False
         self.model.train()
         begin_epoch(self.model, self.epoch)
-        with Prefetcher(make, first, self.steps) as batches:
+        with Prefetcher(make, first, self.steps, device=self.device) as batches:
             for batch in batches:
                 number = self.epoch * self.steps + self.step
                 values, stop = self.learner.learn(batch, number, bool(signals.received))
@@ -210,7 +214,7 @@ class Trainer:
         if self.epoch % self.config.eval_interval == 0 or self.epoch == self.config.epochs:
             row |= self._evaluate()
         self.history.append(row)
-        self._save(row)
+        saved = self._save(row, last=self.epoch in (last, self.config.epochs))
         rate = (self.steps - first) * self.batch_count / seconds
         line = self.watcher.epoch(row, rate, self.best)
         if self.team.leads and self.board is not None:
@@ -218,7 +222,7 @@ class Trainer:
             self.board.row({**row, "images_per_second": rate})
         stop = stop or (self.team.size == 1 and bool(signals.received))
         if stop and self.epoch < self.config.epochs:
-            self._stop(signals.received, saved=True)
+            self._stop(signals.received, saved=saved)
 
     def _add(self, values: dict[str, Tensor]) -> None:
         """Add a step's figures up for the epoch's means; those of a step that overflowed do not count."""
@@ -260,12 +264,18 @@ class Trainer:
             number or 15, f"stopped by {name} after {where}, state saved in {self.output}", hint="go on with --resume"
         )
 
-    def _save(self, row: Row) -> None:
-        """State first: whatever else a crash leaves half done is made again from it."""
-        if not self.team.leads:
-            return
-        self._save_state()
-        self._save_results(row)
+    def _save(self, row: Row, *, last: bool) -> bool:
+        """State first: whatever else a crash leaves half done is made again from it.
+
+        Between evaluations the state is saved only as often as keeps within ``SAVING``; returns whether it was.
+        """
+        when, took = self._saved
+        if not (last or "map50" in row or (time.monotonic() - when) * SAVING > took):
+            return False
+        if self.team.leads:
+            self._save_state()
+            self._save_results(row)
+        return True
 
     def _save_results(self, row: Row) -> None:
         self.folder.write_metrics(self.history)
@@ -287,7 +297,9 @@ class Trainer:
             **self.learner.info(),
         }
         sums = {f"sums/{name}": value for name, value in self.sums.items()}
+        began = time.monotonic()
         save_state(self.output, {**self.learner.tensors(), **sums}, info)
+        self._saved = (time.monotonic(), time.monotonic() - began)
 
     def _save_weights(self, name: str, row: Row) -> None:
         path = self.output / f"{name}.safetensors"
