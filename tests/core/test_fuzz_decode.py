@@ -27,10 +27,9 @@ def driver(folder: Path, sources: list[Path], component: Path | None = None) -> 
     core = compiling.CORE
     includes = [core / "include", *([component] if component else [])]
     data = compiling.component_data(component) if component else []
-    return compiling.build(
-        compiling.host_toolchain(shared=False, sanitize=True), [*sources, core / "src" / "decode.cpp", DRIVER],
-        "fuzz-decode", includes=includes, data=data,
-    )  # fmt: skip
+    sources = [*sources, core / "src" / "decode.cpp", core / "src" / "suppress.cpp", DRIVER]
+    toolchain = compiling.host_toolchain(shared=False, sanitize=True)
+    return compiling.build(toolchain, sources, "fuzz-decode", includes=includes, data=data)
 
 
 def shipped_driver(folder: Path) -> Path:

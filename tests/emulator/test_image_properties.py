@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.core_bench import shipped_component
+from support.core_bench import objects, shipped_component
 from support.elf_stack import deepest, parse, read_elf
 from support.emulated import need_emulator
 from uhd.device import cross
@@ -22,9 +22,8 @@ HEAP = re.compile(r"_?(malloc|calloc|realloc|reallocarray|memalign|posix_memalig
                   r"_Zn[wa]\w*|_Zd[la]\w*|__cxa_(guard|throw|allocate)\w*")  # fmt: skip
 POLL_LIMIT = 2048  # bytes of stack, everything below Device::poll included
 MODEL_LIMIT = 1024
-#: Bytes of instructions. What a device without a display and without packages needs, and all of uhd_core.
-CODE_LIMITS = {"-O2": (19_000, 25_000), "-Os": (14_000, 18_500)}
-EXTRAS = ("overlay", "package")
+CODE_LIMIT = 12 * 1024  # bytes of instructions: the core of a device without a display and without packages
+EXTRAS = {"overlay": 3_000, "package": 2_400}
 
 
 @pytest.fixture(scope="module")
@@ -52,24 +51,9 @@ def test_no_heap_in_the_linked_firmware(elf: Path) -> None:
     assert not [name for name in found if HEAP.fullmatch(name)]
 
 
-def core_objects(elf_component: Path, optimise: str = "") -> dict[str, Path]:
-    """Objects of uhd_core (and, as the emulator builds them, of uhd_runtime) by source name; compiled once."""
-    *common, _ = cross.units(elf_component)
-    headers = [p for unit in common for p in unit.folder.rglob("*") if p.suffix in cross._HEADERS]
-    includes = [f"-I{unit.include}" for unit in common]
-    base = [cross.compiler_id(), *cross._COMPILE]
-    objects = {}
-    for unit in common:
-        if unit.folder == COMPONENTS / "uhd_core" or (unit.folder == COMPONENTS / "uhd_runtime" and not optimise):
-            made = cross.Unit(unit.folder, optimise or unit.optimise)
-            for source in made.sources:
-                objects[source.stem] = cross._Job(source, base, includes, made, headers).run()
-    return objects
-
-
 def test_no_heap_in_any_portable_object(component: Path) -> None:
     """The linker drops what this firmware does not call; the objects show what others would get."""
-    names = symbols(*core_objects(component).values())
+    names = symbols(*objects(component, "uhd_core", "uhd_runtime").values())
     assert {"memcpy", "_ZN3uhd6Device4pollEv"} <= names
     assert not [name for name in names if HEAP.fullmatch(name)]
 
@@ -80,15 +64,24 @@ def test_heap_would_be_seen(name: str) -> None:
     assert not HEAP.fullmatch(f"_ZN3uhd{len(name)}{name}Ev")
 
 
-@pytest.mark.parametrize("optimise", CODE_LIMITS)
-def test_code_size(optimise: str, component: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = {name: code_bytes(path) for name, path in core_objects(component, optimise).items()}
-    total, base = sum(sizes.values()), sum(v for name, v in sizes.items() if name not in EXTRAS)
+def test_code_size(component: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {name: code_bytes(path) for name, path in objects(component, "uhd_core").items()}
+    base = sum(size for name, size in sizes.items() if name not in EXTRAS)
     with capsys.disabled():
-        print(f"\n  uhd_core {optimise}: {total:,} bytes of code, {base:,} without {' and '.join(EXTRAS)}:", end=" ")
+        print(f"\n  uhd_core without {' and '.join(EXTRAS)}: {base:,} bytes of code;", end=" ")
         print(", ".join(f"{name} {size:,}" for name, size in sizes.items()), end="")
-    assert 5_000 < base <= CODE_LIMITS[optimise][0]
-    assert total <= CODE_LIMITS[optimise][1]
+    assert 5_000 < base <= CODE_LIMIT
+    assert {name: sizes[name] for name in EXTRAS if not 500 < sizes[name] <= EXTRAS[name]} == {}
+
+
+def test_esp_idf_optimises_the_same_sources() -> None:
+    """What uhd_core's CMakeLists.txt tells ESP-IDF is what the emulator's build does."""
+    text = (COMPONENTS / "uhd_core" / "CMakeLists.txt").read_text(encoding="utf-8")
+    unit = next(unit for unit in cross.units(Path("component")) if unit.folder.name == "uhd_core")
+    hot = re.search(r"set\(hot ([^)]*)\)", text)
+    assert hot is not None and {Path(word.strip('"')).stem for word in hot[1].split()} == unit.hot
+    assert f"PROPERTIES COMPILE_OPTIONS {cross.HOT})" in text
+    assert re.search(rf"PRIVATE [^)]*{unit.optimise}\b", text)
 
 
 def code_bytes(path: Path) -> int:

@@ -116,6 +116,16 @@ def crowd(twin: Twin, manifest: ModelManifest, people: int, seed: int) -> Scene:
     return Scene(outputs, threshold_of(twin, outputs))
 
 
+def objects(component: Path, *folders: str) -> dict[str, Path]:
+    """Objects of these parts as the emulator builds them, by source name; compiled once."""
+    *common, _ = cross.units(component)
+    headers = [p for unit in common for p in unit.folder.rglob("*") if p.suffix in cross._HEADERS]
+    base = [cross.compiler_id(), *cross._COMPILE]
+    includes = [f"-I{unit.include}" for unit in common]
+    chosen = [unit for unit in common if unit.folder.name in folders]
+    return {p.stem: cross._Job(p, base, includes, unit, headers).run() for unit in chosen for p in unit.sources}
+
+
 def run(component: Path, scenes: Sequence[Scene], folder: Path) -> list[tuple[str, int]]:
     """Build the benchmark as the emulator builds uhd_core, run it in QEMU, and return its lines."""
     heads = np.concatenate([np.concatenate([v.reshape(-1) for v in s.outputs.values()]) for s in scenes])
@@ -128,12 +138,11 @@ def run(component: Path, scenes: Sequence[Scene], folder: Path) -> list[tuple[st
         f"extern const int8_t kHeads[] = {{{', '.join(map(str, heads.tolist()))}}};\n",
     )
     toolchain = compiling.bare_toolchain()
-    optimise = next(u.optimise for u in cross.units(component) if u.folder == compiling.CORE)
-    toolchain = dataclasses.replace(toolchain, flags=tuple(optimise if f == "-O3" else f for f in toolchain.flags))
-    core = [compiling.CORE / "src" / f"{name}.cpp" for name in ("decode", "preprocess")]
+    core = [objects(component, "uhd_core")[name] for name in ("decode", "preprocess", "suppress")]
+    toolchain = dataclasses.replace(toolchain, link=(*map(str, core), *toolchain.link))
     model = [p for p in compiling.component_sources(component) if p.name in ("info.cpp", "blobs.S")]
     elf = compiling.build(
-        toolchain, [*core, *model, source, MAIN], "core-bench.elf", includes=[component, compiling.CORE / "include"],
+        toolchain, [*model, source, MAIN], "core-bench.elf", includes=[component, compiling.CORE / "include"],
         data=compiling.component_data(component),
     )  # fmt: skip
     command = [

@@ -26,7 +26,7 @@ _TEXT = 1 << 22
 
 
 def _sources() -> list[Path]:
-    return [*(CORE / "src" / name for name in ("package.cpp", "sha256.cpp", "decode.cpp")), RUNNER]
+    return [*(CORE / "src" / name for name in ("package.cpp", "sha256.cpp", "decode.cpp", "suppress.cpp")), RUNNER]
 
 
 @functools.cache

@@ -23,6 +23,10 @@ _WARNINGS = ("-Wall", "-Wextra")
 _COMPILE = (*_MACHINE, "-g1", "-ffunction-sections", "-fdata-sections", *_WARNINGS)
 _CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-use-cxa-atexit")
 _LINK = (*_MACHINE, "-nostartfiles", "-Wl,--gc-sections")
+#: Optimisation of the sources in which the time goes.
+HOT = "-O2"
+#: Those of uhd_core; the rest is compiled for size. Its CMakeLists.txt says the same to ESP-IDF.
+_HOT_CORE = frozenset({"overlay", "preprocess", "suppress"})
 _SUFFIXES = {".cpp", ".c", ".S"}
 _HEADERS = {".hpp", ".h", ".inc"}
 
@@ -31,12 +35,18 @@ _HEADERS = {".hpp", ".h", ".inc"}
 class Unit:
     """A part of the firmware: a folder with sources (in ``src`` or in itself), and how it is optimised.
 
-    ``inputs`` are files besides the headers that any of its objects may depend on.
+    ``inputs`` are files besides the headers that any of its objects may depend on. ``hot`` names the sources whose
+    speed matters more than their size, compiled with ``HOT``.
     """
 
     folder: Path
     optimise: str
     inputs: tuple[Path, ...] = ()
+    hot: frozenset[str] = frozenset()
+
+    def optimisation(self, source: Path) -> str:
+        """The flag for one of the sources."""
+        return HOT if source.stem in self.hot else self.optimise
 
     @property
     def sources(self) -> list[Path]:
@@ -85,7 +95,7 @@ def units(component: Path) -> tuple[Unit, ...]:
     model_files = tuple(sorted(p for p in component.rglob("*") if p.is_file()))
     return (
         Unit(FIRMWARE / "emulator", "-O2"),
-        Unit(COMPONENTS / "uhd_core", "-O2"),
+        Unit(COMPONENTS / "uhd_core", "-Os", hot=_HOT_CORE),
         Unit(COMPONENTS / "uhd_runtime", "-O3"),
         Unit(component, "-O3", model_files),
     )
@@ -104,7 +114,7 @@ class _Job:
     @property
     def key(self) -> str:
         """Hash of all that the object depends on."""
-        return content_digest([*self.base, self.unit.optimise, *self._language], [self.source, *self.inputs])
+        return content_digest([*self.base, self.unit.optimisation(self.source), *self._language], [self.source, *self.inputs])
 
     @property
     def _language(self) -> tuple[str, ...]:
@@ -114,7 +124,7 @@ class _Job:
         """Compile it, unless that was done before; returns the object file."""
         target = build_root() / "objects" / f"{self.source.stem}-{self.key[:24]}.o"
         if not target.exists():
-            flags = [*self.base[1:], *self.includes, self.unit.optimise, *self._language]
+            flags = [*self.base[1:], *self.includes, self.unit.optimisation(self.source), *self._language]
             with atomic_path(target) as temporary:
                 run_program(
                     [COMPILER, *flags, "-c", str(self.source), "-o", str(temporary)], f"compile {self.source.name}"

@@ -34,14 +34,18 @@ _MESSAGE_INCLUDES = '#include <stddef.h>\n#include <stdint.h>\n#include <string.
 _END_HEADER = ["}  // namespace link", "}  // namespace uhd", ""]
 
 _INTEGERS = """
-inline void put_u8(uint8_t* p, uint8_t v) { p[0] = v; }
+// A message in memory is its bytes on the wire, so it is copied whole.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the link is little endian, and so must the device be");
+
 inline void put_u16(uint8_t* p, uint16_t v) { p[0] = static_cast<uint8_t>(v); p[1] = static_cast<uint8_t>(v >> 8); }
 inline void put_u32(uint8_t* p, uint32_t v) { put_u16(p, static_cast<uint16_t>(v)); put_u16(p + 2, static_cast<uint16_t>(v >> 16)); }
-inline void put_u64(uint8_t* p, uint64_t v) { put_u32(p, static_cast<uint32_t>(v)); put_u32(p + 4, static_cast<uint32_t>(v >> 32)); }
-inline uint8_t get_u8(const uint8_t* p) { return p[0]; }
 inline uint16_t get_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
 inline uint32_t get_u32(const uint8_t* p) { return get_u16(p) | (static_cast<uint32_t>(get_u16(p + 2)) << 16); }
-inline uint64_t get_u64(const uint8_t* p) { return get_u32(p) | (static_cast<uint64_t>(get_u32(p + 4)) << 32); }
+
+template <typename Message>
+void write(const Message& m, uint8_t* p) { memcpy(p, &m, Message::kSize); }
+template <typename Message>
+void read(Message& m, const uint8_t* p) { memcpy(static_cast<void*>(&m), p, Message::kSize); }
 """  # noqa: E501
 
 #: Enumerations whose meanings the device says -> the function that gives them.
@@ -73,28 +77,15 @@ def _struct(layout: Layout) -> list[str]:
     lines = [f"// {layout.meaning}"]
     if isinstance(layout, Spec) and layout.tail:
         lines.append(f"// Followed by {_tail(layout)}.")
-    lines += [f"struct {name} {{"]
+    lines += [f"struct __attribute__((packed, aligned(4))) {name} {{"]
     if isinstance(layout, Spec):
         lines.append(f"  static constexpr uint8_t kType = 0x{layout.type:02X};")
-    lines.append(f"  static constexpr size_t kSize = {layout.size};")
-    lines += [_member(f) for f in layout.fields] + ["};", ""]
-    out, back, offset = [], [], 0
-    for f in layout.fields:
-        unsigned = "u" + f.kind[1:]
-        if f.count:
-            out.append(f"  memcpy(p + {offset}, m.{f.name}, {f.count});")
-            back.append(f"  memcpy(m.{f.name}, p + {offset}, {f.count});")
-        elif f.kind.startswith("i"):
-            out.append(f"  put_{unsigned}(p + {offset}, static_cast<u{_c_type(f)}>(m.{f.name}));")
-            back.append(f"  m.{f.name} = static_cast<{_c_type(f)}>(get_{unsigned}(p + {offset}));")
-        else:
-            out.append(f"  put_{f.kind}(p + {offset}, m.{f.name});")
-            back.append(f"  m.{f.name} = get_{f.kind}(p + {offset});")
-        offset += f.size
-    unused = [] if layout.fields else ["  (void)m; (void)p;"]
-    lines += [f"inline void write(const {name}& m, uint8_t* p) {{", *(out or unused), "}"]
-    lines += [f"inline void read({name}& m, const uint8_t* p) {{", *(back or unused), "}", ""]
-    return lines
+    lines.append(f"  static constexpr size_t kSize = {layout.size};  // on the wire; in memory a multiple of 4")
+    lines += [_member(f) for f in layout.fields] + ["};"]
+    if layout.fields:
+        last = layout.fields[-1]
+        lines.append(f"static_assert(offsetof({name}, {last.name}) == {layout.size - last.size}, \"packed\");")
+    return [*lines, ""]
 
 
 def enum_text() -> str:

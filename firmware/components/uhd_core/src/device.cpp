@@ -26,8 +26,8 @@ bool lies_in_arena(const TensorInfo& tensor, uint32_t arena_size) {
 }
 
 bool same_picture(const link::Frame& a, const link::Frame& b) {
-  return a.frame_id == b.frame_id && a.format == b.format && a.width == b.width && a.height == b.height &&
-         a.stride == b.stride && a.total == b.total;
+  static_assert(offsetof(link::Frame, offset) == link::Frame::kSize - sizeof(a.offset), "all but the offset");
+  return memcmp(&a, &b, offsetof(link::Frame, offset)) == 0;
 }
 
 }  // namespace
@@ -100,12 +100,12 @@ void Device::on_hello(const link::Packet& packet) {
   // The version comes first and is read before anything that another version may have changed.
   if (packet.size >= 2 && link::get_u16(packet.payload) != link::kProtocolVersion) {
     session_ = false;
-    return send_version_error(packet, link::get_u16(packet.payload));
+    return send_error(&packet, ErrorCode::kVersion, 0, "another protocol version is spoken here");  // it says which
   }
   if (packet.size != link::Hello::kSize) return send_error(&packet, ErrorCode::kBadMessage, 0, "HELLO of a wrong size");
   session_ = true;
   config_ = default_config();
-  picture_ = {};
+  forget_picture();
   host_pictures_ = false;
   send_info();
 }
@@ -174,7 +174,7 @@ void Device::on_frame(const link::Packet& packet) {
   if (!known) {
     // A later piece of a picture whose start was lost: ask for the start, keep what is there.
     if (head.offset != 0 || size == 0) return send_ack(packet, head.frame_id, 0);
-    picture_ = {};
+    forget_picture();
     picture_.active = true;
     picture_.head = head;
     picture_.flags = config_.flags;
@@ -198,6 +198,8 @@ void Device::on_frame(const link::Packet& packet) {
   if (picture_.next == head.total) infer(packet);
 }
 
+void Device::forget_picture() { picture_ = {}; }
+
 void Device::take_piece(const uint8_t* data, uint32_t offset, uint32_t size) {
   const link::Frame& head = picture_.head;
   const TensorInfo& input = model_.input;
@@ -219,7 +221,7 @@ void Device::infer(const link::Packet& packet) {
   const uint32_t frame_id = picture_.head.frame_id;
   const Status status = run_model(&picture_, complete_us);
   if (status != Status::Ok) {
-    picture_ = {};
+    forget_picture();
     return send_error(&packet, ErrorCode::kModelFailed, frame_id, status_text(status));
   }
   picture_.result.frame_id = frame_id;

@@ -7,13 +7,16 @@ namespace uhd {
 using link::ErrorCode;
 
 void FrameRate::count(uint64_t now) {
-  constexpr uint64_t kSecond = 1000000;
-  if (pictures_ == 0 || now - last_ > 2 * kSecond) {  // the first one, or the first one after a pause: nothing to compare
+  constexpr uint32_t kSecond = 1000000;
+  const bool paused = now - last_ > 2 * kSecond;
+  // Without a pause there was one less than two seconds ago, so that these are less than three.
+  const uint32_t spent = static_cast<uint32_t>(now - began_);
+  if (pictures_ == 0 || paused) {  // the first one, or the first one after a pause: nothing to compare
     began_ = now;
     pictures_ = 1;
-  } else if (pictures_++, now - began_ >= kSecond) {
-    // From one picture to the last are one interval less than pictures.
-    const uint64_t x10 = (pictures_ - 1) * 10 * kSecond / (now - began_);
+  } else if (pictures_++, spent >= kSecond) {
+    // From one picture to the last are one interval less than pictures. In milliseconds the product fits 32 bits.
+    const uint32_t x10 = (pictures_ - 1) * (10 * kSecond / 1000) / (spent / 1000);
     x10_ = static_cast<uint16_t>(x10 < 0xFFFF ? x10 : 0xFFFF);
     began_ = now;
     pictures_ = 1;
@@ -27,7 +30,7 @@ bool Device::camera_may_run() {
   if (!camera_ || health_ != link::Health::kOk) return false;
   if (host_pictures_ && port_.micros() - last_frame_us_ < uint64_t{1000} * link::kHostPauseMs) return false;
   host_pictures_ = false;
-  picture_ = {};  // its results live where those of the camera's pictures go
+  forget_picture();  // its results live where those of the camera's pictures go
   return true;
 }
 

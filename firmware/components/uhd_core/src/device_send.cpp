@@ -24,25 +24,7 @@ void put_tensor(link::FrameWriter* writer, const TensorInfo& tensor) {
   row.channels = tensor.channels;
   row.bytes = tensor.bytes;
   row.exponent = tensor.exponent;
-  uint8_t bytes[link::TensorRow::kSize];
-  write(row, bytes);
-  writer->put(bytes, sizeof(bytes));
-}
-
-// Appends text and a number to a buffer that is known to be long enough.
-char* append(char* out, const char* text) {
-  while (*text) *out++ = *text++;
-  return out;
-}
-char* append(char* out, uint16_t value) {
-  char digits[5];
-  int count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + value % 10);
-    value = static_cast<uint16_t>(value / 10);
-  } while (value);
-  while (count) *out++ = digits[--count];
-  return out;
+  writer->put(&row, link::TensorRow::kSize);
 }
 
 }  // namespace
@@ -109,7 +91,10 @@ void Device::send_stats() {
   stats.uptime_us = port_.micros();
   stats.memory_used = arena_ ? static_cast<uint32_t>(memory_needed(model_)) : 0;
   stats.memory_size = static_cast<uint32_t>(memory_size_);
-  port_.heap(&stats.heap_free, &stats.heap_low_water);
+  uint32_t heap_free, heap_low_water;
+  port_.heap(&heap_free, &heap_low_water);
+  stats.heap_free = heap_free;
+  stats.heap_low_water = heap_low_water;
   stats.faults = faults_;
   stats.dropped_bytes = port_.dropped_bytes();
   if (camera_) {
@@ -154,23 +139,18 @@ void Device::send_error(const link::Packet* packet, ErrorCode code, uint32_t fra
   writer_.end();
 }
 
-void Device::send_version_error(const link::Packet& packet, uint16_t asked) {
-  char text[80];
-  char* end = append(text, "the device speaks protocol version ");
-  end = append(end, link::kProtocolVersion);
-  end = append(end, ", the host asked for ");
-  end = append(end, asked);
-  *end = 0;
-  send_error(&packet, ErrorCode::kVersion, 0, text);
-}
-
 template <typename Message>
-void Device::send_pieces(Message message, uint32_t frame_id, const uint8_t* data, uint32_t total) {
+void Device::send_pieces(Message message, uint32_t frame_id, const void* data, uint32_t total) {
+  static_assert(offsetof(Message, offset) == Message::kSize - sizeof(message.offset), "the offset comes last");
   message.frame_id = frame_id;
   message.total = total;
+  send_pieces(Message::kType, &message, Message::kSize, static_cast<const uint8_t*>(data), total);
+}
+
+void Device::send_pieces(uint8_t type, void* message, size_t size, const uint8_t* data, uint32_t total) {
   for (uint32_t offset = 0; offset < total; offset += kPiece) {
-    message.offset = offset;
-    writer_.begin(message);
+    memcpy(static_cast<uint8_t*>(message) + size - sizeof(offset), &offset, sizeof(offset));
+    writer_.begin(type, message, size);
     writer_.put(data + offset, total - offset < kPiece ? total - offset : kPiece);
     writer_.end();
   }
@@ -182,7 +162,7 @@ void Device::send_results(const Picture& picture) {
     for (uint8_t i = 0; i < model_.output_count; i++) {
       link::Output output;
       output.index = i;
-      send_pieces(output, frame_id, static_cast<const uint8_t*>(outputs_[i]), model_.outputs[i].size());
+      send_pieces(output, frame_id, outputs_[i], model_.outputs[i].size());
     }
   }
   const bool tensor = picture.head.format == static_cast<uint8_t>(link::FrameFormat::kTensor);
@@ -203,9 +183,7 @@ void Device::send_results(const Picture& picture) {
     box.height = row.h;
     box.score = row.score;
     box.cls = row.cls;
-    uint8_t bytes[link::Box::kSize];
-    write(box, bytes);
-    writer_.put(bytes, sizeof(bytes));
+    writer_.put(&box, link::Box::kSize);
   }
   writer_.end();
 }

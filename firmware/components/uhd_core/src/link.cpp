@@ -89,6 +89,12 @@ uint16_t FrameWriter::begin(uint8_t type) {
   return seq;
 }
 
+uint16_t FrameWriter::begin(uint8_t type, const void* data, size_t size) {
+  const uint16_t seq = begin(type);
+  put(data, size);
+  return seq;
+}
+
 void FrameWriter::put(const void* data, size_t size) {
   const uint8_t* bytes = static_cast<const uint8_t*>(data);
   crc_ = crc32(crc_, bytes, size);

@@ -134,6 +134,7 @@ class Device {
   link::Health check_model() const;
   link::Config default_config() const;
   bool valid_picture(const link::Frame& head) const;
+  void forget_picture();
   void take_piece(const uint8_t* data, uint32_t offset, uint32_t size);
   void infer(const link::Packet& packet);
   // Runs the model on what is in its input, and decodes.
@@ -145,10 +146,11 @@ class Device {
   void send_stats();
   void send_ack(const link::Packet& packet, uint32_t frame_id, uint32_t next);
   void send_error(const link::Packet* packet, link::ErrorCode code, uint32_t frame_id, const char* text);
-  void send_version_error(const link::Packet& packet, uint16_t asked);
   void send_results(const Picture& picture);
+  // Sends `data` piece by piece as messages of one type with these first fields.
   template <typename Message>
-  void send_pieces(Message message, uint32_t frame_id, const uint8_t* data, uint32_t total);
+  void send_pieces(Message message, uint32_t frame_id, const void* data, uint32_t total);
+  void send_pieces(uint8_t type, void* message, size_t size, const uint8_t* data, uint32_t total);
   template <typename Message>
   void fill_counters(Message* message) const;
 

@@ -61,6 +61,7 @@ class FrameWriter {
 
   // Starts a frame and returns its sequence number. The payload put() until end() must not exceed kMaxPayload.
   uint16_t begin(uint8_t type);
+  uint16_t begin(uint8_t type, const void* data, size_t size);
   void put(const void* data, size_t size);
   void end();
 
@@ -68,11 +69,7 @@ class FrameWriter {
   template <typename Message>
   uint16_t begin(const Message& message) {
     static_assert(Message::kSize <= kMaxPayload, "a message must fit a frame");
-    uint8_t bytes[Message::kSize ? Message::kSize : 1];
-    write(message, bytes);
-    const uint16_t seq = begin(Message::kType);
-    put(bytes, Message::kSize);
-    return seq;
+    return begin(Message::kType, &message, Message::kSize);
   }
   template <typename Message>
   void send(const Message& message) {

@@ -11,18 +11,22 @@
 namespace uhd {
 namespace link {
 
-inline void put_u8(uint8_t* p, uint8_t v) { p[0] = v; }
+// A message in memory is its bytes on the wire, so it is copied whole.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the link is little endian, and so must the device be");
+
 inline void put_u16(uint8_t* p, uint16_t v) { p[0] = static_cast<uint8_t>(v); p[1] = static_cast<uint8_t>(v >> 8); }
 inline void put_u32(uint8_t* p, uint32_t v) { put_u16(p, static_cast<uint16_t>(v)); put_u16(p + 2, static_cast<uint16_t>(v >> 16)); }
-inline void put_u64(uint8_t* p, uint64_t v) { put_u32(p, static_cast<uint32_t>(v)); put_u32(p + 4, static_cast<uint32_t>(v >> 32)); }
-inline uint8_t get_u8(const uint8_t* p) { return p[0]; }
 inline uint16_t get_u16(const uint8_t* p) { return static_cast<uint16_t>(p[0] | (p[1] << 8)); }
 inline uint32_t get_u32(const uint8_t* p) { return get_u16(p) | (static_cast<uint32_t>(get_u16(p + 2)) << 16); }
-inline uint64_t get_u64(const uint8_t* p) { return get_u32(p) | (static_cast<uint64_t>(get_u32(p + 4)) << 32); }
+
+template <typename Message>
+void write(const Message& m, uint8_t* p) { memcpy(p, &m, Message::kSize); }
+template <typename Message>
+void read(Message& m, const uint8_t* p) { memcpy(static_cast<void*>(&m), p, Message::kSize); }
 
 // A tensor at the model's border, NHWC, batch 1.
-struct TensorRow {
-  static constexpr size_t kSize = 128;
+struct __attribute__((packed, aligned(4))) TensorRow {
+  static constexpr size_t kSize = 128;  // on the wire; in memory a multiple of 4
   char name[120] = {};  // tensor name, cut to 120 bytes, zero padded
   uint16_t height = 0;  // rows
   uint16_t width = 0;  // columns
@@ -30,27 +34,11 @@ struct TensorRow {
   uint8_t bytes = 0;  // 1: int8, 2: int16
   int8_t exponent = 0;  // real = integer * 2**exponent
 };
-
-inline void write(const TensorRow& m, uint8_t* p) {
-  memcpy(p + 0, m.name, 120);
-  put_u16(p + 120, m.height);
-  put_u16(p + 122, m.width);
-  put_u16(p + 124, m.channels);
-  put_u8(p + 126, m.bytes);
-  put_u8(p + 127, static_cast<uint8_t>(m.exponent));
-}
-inline void read(TensorRow& m, const uint8_t* p) {
-  memcpy(m.name, p + 0, 120);
-  m.height = get_u16(p + 120);
-  m.width = get_u16(p + 122);
-  m.channels = get_u16(p + 124);
-  m.bytes = get_u8(p + 126);
-  m.exponent = static_cast<int8_t>(get_u8(p + 127));
-}
+static_assert(offsetof(TensorRow, exponent) == 127, "packed");
 
 // A detection. Not clipped: corners may lie outside the picture.
-struct Box {
-  static constexpr size_t kSize = 16;
+struct __attribute__((packed, aligned(4))) Box {
+  static constexpr size_t kSize = 16;  // on the wire; in memory a multiple of 4
   uint16_t cx = 0;  // centre x in 1/65535 of the picture's width
   uint16_t cy = 0;  // centre y in 1/65535 of the picture's height
   uint32_t width = 0;  // in 1/65535 of the picture's width; may exceed the picture
@@ -59,74 +47,34 @@ struct Box {
   uint8_t cls = 0;  // class index
   uint8_t reserved = 0;  // 0
 };
-
-inline void write(const Box& m, uint8_t* p) {
-  put_u16(p + 0, m.cx);
-  put_u16(p + 2, m.cy);
-  put_u32(p + 4, m.width);
-  put_u32(p + 8, m.height);
-  put_u16(p + 12, m.score);
-  put_u8(p + 14, m.cls);
-  put_u8(p + 15, m.reserved);
-}
-inline void read(Box& m, const uint8_t* p) {
-  m.cx = get_u16(p + 0);
-  m.cy = get_u16(p + 2);
-  m.width = get_u32(p + 4);
-  m.height = get_u32(p + 8);
-  m.score = get_u16(p + 12);
-  m.cls = get_u8(p + 14);
-  m.reserved = get_u8(p + 15);
-}
+static_assert(offsetof(Box, reserved) == 15, "packed");
 
 // Start a session: default configuration, no picture in flight. Answer: INFO, or ERROR VERSION.
-struct Hello {
+struct __attribute__((packed, aligned(4))) Hello {
   static constexpr uint8_t kType = 0x81;
-  static constexpr size_t kSize = 4;
+  static constexpr size_t kSize = 4;  // on the wire; in memory a multiple of 4
   uint16_t protocol_version = 0;  // what the host speaks
   uint16_t reserved = 0;  // 0
 };
-
-inline void write(const Hello& m, uint8_t* p) {
-  put_u16(p + 0, m.protocol_version);
-  put_u16(p + 2, m.reserved);
-}
-inline void read(Hello& m, const uint8_t* p) {
-  m.protocol_version = get_u16(p + 0);
-  m.reserved = get_u16(p + 2);
-}
+static_assert(offsetof(Hello, reserved) == 2, "packed");
 
 // Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.
-struct Config {
+struct __attribute__((packed, aligned(4))) Config {
   static constexpr uint8_t kType = 0x82;
-  static constexpr size_t kSize = 10;
+  static constexpr size_t kSize = 10;  // on the wire; in memory a multiple of 4
   uint16_t score_threshold = 0;  // keep score >= this / 65535; 0 keeps every score above 0
   uint16_t nms_iou = 0;  // drop a box whose IoU with a better one of its class is >= this / 65535
   uint16_t top_k = 0;  // best candidates that enter suppression, 1 to MAX_CANDIDATES
   uint16_t limit = 0;  // best boxes that leave it, 1 to MAX_DETECTIONS
   uint16_t flags = 0;  // ConfigFlags
 };
-
-inline void write(const Config& m, uint8_t* p) {
-  put_u16(p + 0, m.score_threshold);
-  put_u16(p + 2, m.nms_iou);
-  put_u16(p + 4, m.top_k);
-  put_u16(p + 6, m.limit);
-  put_u16(p + 8, m.flags);
-}
-inline void read(Config& m, const uint8_t* p) {
-  m.score_threshold = get_u16(p + 0);
-  m.nms_iou = get_u16(p + 2);
-  m.top_k = get_u16(p + 4);
-  m.limit = get_u16(p + 6);
-  m.flags = get_u16(p + 8);
-}
+static_assert(offsetof(Config, flags) == 8, "packed");
 
 // A piece of a picture. offset == total and no data asks for the state, or the results, again. Answer: ACK.
 // Followed by data bytes.
-struct Frame {
+struct __attribute__((packed, aligned(4))) Frame {
   static constexpr uint8_t kType = 0x83;
-  static constexpr size_t kSize = 22;
+  static constexpr size_t kSize = 22;  // on the wire; in memory a multiple of 4
   uint32_t frame_id = 0;  // names the picture, below CAMERA_FRAMES; every picture of a session has its own
   uint8_t format = 0;  // FrameFormat
   uint8_t reserved = 0;  // 0
@@ -136,60 +84,27 @@ struct Frame {
   uint32_t total = 0;  // bytes of the whole picture
   uint32_t offset = 0;  // of this piece's first byte
 };
-
-inline void write(const Frame& m, uint8_t* p) {
-  put_u32(p + 0, m.frame_id);
-  put_u8(p + 4, m.format);
-  put_u8(p + 5, m.reserved);
-  put_u16(p + 6, m.width);
-  put_u16(p + 8, m.height);
-  put_u32(p + 10, m.stride);
-  put_u32(p + 14, m.total);
-  put_u32(p + 18, m.offset);
-}
-inline void read(Frame& m, const uint8_t* p) {
-  m.frame_id = get_u32(p + 0);
-  m.format = get_u8(p + 4);
-  m.reserved = get_u8(p + 5);
-  m.width = get_u16(p + 6);
-  m.height = get_u16(p + 8);
-  m.stride = get_u32(p + 10);
-  m.total = get_u32(p + 14);
-  m.offset = get_u32(p + 18);
-}
+static_assert(offsetof(Frame, offset) == 18, "packed");
 
 // Ask for STATS.
-struct StatsRequest {
+struct __attribute__((packed, aligned(4))) StatsRequest {
   static constexpr uint8_t kType = 0x84;
-  static constexpr size_t kSize = 0;
+  static constexpr size_t kSize = 0;  // on the wire; in memory a multiple of 4
 };
-
-inline void write(const StatsRequest& m, uint8_t* p) {
-  (void)m; (void)p;
-}
-inline void read(StatsRequest& m, const uint8_t* p) {
-  (void)m; (void)p;
-}
 
 // Ask an emulator to exit with status 0. Answer: none, or ERROR UNSUPPORTED.
-struct Shutdown {
+struct __attribute__((packed, aligned(4))) Shutdown {
   static constexpr uint8_t kType = 0x85;
-  static constexpr size_t kSize = 4;
+  static constexpr size_t kSize = 4;  // on the wire; in memory a multiple of 4
   uint32_t magic = 0;  // SHUTDOWN_MAGIC
 };
-
-inline void write(const Shutdown& m, uint8_t* p) {
-  put_u32(p + 0, m.magic);
-}
-inline void read(Shutdown& m, const uint8_t* p) {
-  m.magic = get_u32(p + 0);
-}
+static_assert(offsetof(Shutdown, magic) == 0, "packed");
 
 // Who the device is. Rows: the input tensor, then the outputs.
 // Followed by rows of `TensorRow`.
-struct Info {
+struct __attribute__((packed, aligned(4))) Info {
   static constexpr uint8_t kType = 0xA1;
-  static constexpr size_t kSize = 176;
+  static constexpr size_t kSize = 176;  // on the wire; in memory a multiple of 4
   uint16_t protocol_version = 0;  // what the device speaks
   uint8_t health = 0;  // Health
   uint8_t reserved = 0;  // 0
@@ -219,72 +134,12 @@ struct Info {
   uint32_t unknown = 0;  // frames of a type this side does not know
   uint32_t inferences = 0;  // pictures that went through the model
 };
-
-inline void write(const Info& m, uint8_t* p) {
-  put_u16(p + 0, m.protocol_version);
-  put_u8(p + 2, m.health);
-  put_u8(p + 3, m.reserved);
-  put_u16(p + 4, m.class_count);
-  put_u16(p + 6, m.score_threshold);
-  put_u16(p + 8, m.nms_iou);
-  put_u16(p + 10, m.top_k);
-  put_u32(p + 12, m.arena_size);
-  put_u32(p + 16, m.espdl_size);
-  put_u32(p + 20, m.max_frame_bytes);
-  put_u32(p + 24, m.credit);
-  memcpy(p + 28, m.model_hash, 32);
-  memcpy(p + 60, m.name, 32);
-  memcpy(p + 92, m.variant, 16);
-  memcpy(p + 108, m.target, 16);
-  memcpy(p + 124, m.backend, 16);
-  put_u32(p + 140, m.faults);
-  put_u8(p + 144, m.reset_reason);
-  put_u8(p + 145, m.camera_format);
-  put_u16(p + 146, m.camera_width);
-  put_u16(p + 148, m.camera_height);
-  put_u16(p + 150, m.reserved2);
-  put_u32(p + 152, m.frames_received);
-  put_u32(p + 156, m.crc_errors);
-  put_u32(p + 160, m.malformed);
-  put_u32(p + 164, m.overlong);
-  put_u32(p + 168, m.unknown);
-  put_u32(p + 172, m.inferences);
-}
-inline void read(Info& m, const uint8_t* p) {
-  m.protocol_version = get_u16(p + 0);
-  m.health = get_u8(p + 2);
-  m.reserved = get_u8(p + 3);
-  m.class_count = get_u16(p + 4);
-  m.score_threshold = get_u16(p + 6);
-  m.nms_iou = get_u16(p + 8);
-  m.top_k = get_u16(p + 10);
-  m.arena_size = get_u32(p + 12);
-  m.espdl_size = get_u32(p + 16);
-  m.max_frame_bytes = get_u32(p + 20);
-  m.credit = get_u32(p + 24);
-  memcpy(m.model_hash, p + 28, 32);
-  memcpy(m.name, p + 60, 32);
-  memcpy(m.variant, p + 92, 16);
-  memcpy(m.target, p + 108, 16);
-  memcpy(m.backend, p + 124, 16);
-  m.faults = get_u32(p + 140);
-  m.reset_reason = get_u8(p + 144);
-  m.camera_format = get_u8(p + 145);
-  m.camera_width = get_u16(p + 146);
-  m.camera_height = get_u16(p + 148);
-  m.reserved2 = get_u16(p + 150);
-  m.frames_received = get_u32(p + 152);
-  m.crc_errors = get_u32(p + 156);
-  m.malformed = get_u32(p + 160);
-  m.overlong = get_u32(p + 164);
-  m.unknown = get_u32(p + 168);
-  m.inferences = get_u32(p + 172);
-}
+static_assert(offsetof(Info, inferences) == 172, "packed");
 
 // A request was taken. For FRAME: how far the picture has come; the host goes back to next_offset.
-struct Ack {
+struct __attribute__((packed, aligned(4))) Ack {
   static constexpr uint8_t kType = 0xA2;
-  static constexpr size_t kSize = 16;
+  static constexpr size_t kSize = 16;  // on the wire; in memory a multiple of 4
   uint16_t reply_to = 0;  // sequence number of the frame that is answered
   uint8_t reply_type = 0;  // type of the frame that is answered
   uint8_t reserved = 0;  // 0
@@ -292,29 +147,13 @@ struct Ack {
   uint32_t next_offset = 0;  // bytes of it received in order; the next piece starts here
   uint32_t credit = 0;  // bytes that may be sent beyond next_offset
 };
-
-inline void write(const Ack& m, uint8_t* p) {
-  put_u16(p + 0, m.reply_to);
-  put_u8(p + 2, m.reply_type);
-  put_u8(p + 3, m.reserved);
-  put_u32(p + 4, m.frame_id);
-  put_u32(p + 8, m.next_offset);
-  put_u32(p + 12, m.credit);
-}
-inline void read(Ack& m, const uint8_t* p) {
-  m.reply_to = get_u16(p + 0);
-  m.reply_type = get_u8(p + 2);
-  m.reserved = get_u8(p + 3);
-  m.frame_id = get_u32(p + 4);
-  m.next_offset = get_u32(p + 8);
-  m.credit = get_u32(p + 12);
-}
+static_assert(offsetof(Ack, credit) == 12, "packed");
 
 // The boxes of a picture. Sent after its OUTPUT and THUMBNAIL messages.
 // Followed by rows of `Box`.
-struct Detections {
+struct __attribute__((packed, aligned(4))) Detections {
   static constexpr uint8_t kType = 0xA3;
-  static constexpr size_t kSize = 44;
+  static constexpr size_t kSize = 44;  // on the wire; in memory a multiple of 4
   uint32_t frame_id = 0;  // the picture
   uint64_t timestamp_us = 0;  // device clock when the picture was complete
   uint32_t receive_us = 0;  // first piece to last piece; CAMERA: how long the picture waited
@@ -327,39 +166,13 @@ struct Detections {
   uint16_t source = 0;  // Source
   uint16_t reserved = 0;  // 0
 };
-
-inline void write(const Detections& m, uint8_t* p) {
-  put_u32(p + 0, m.frame_id);
-  put_u64(p + 4, m.timestamp_us);
-  put_u32(p + 12, m.receive_us);
-  put_u32(p + 16, m.preprocess_us);
-  put_u32(p + 20, m.inference_us);
-  put_u32(p + 24, m.decode_us);
-  put_u64(p + 28, m.inference_ticks);
-  put_u16(p + 36, m.candidates);
-  put_u16(p + 38, m.count);
-  put_u16(p + 40, m.source);
-  put_u16(p + 42, m.reserved);
-}
-inline void read(Detections& m, const uint8_t* p) {
-  m.frame_id = get_u32(p + 0);
-  m.timestamp_us = get_u64(p + 4);
-  m.receive_us = get_u32(p + 12);
-  m.preprocess_us = get_u32(p + 16);
-  m.inference_us = get_u32(p + 20);
-  m.decode_us = get_u32(p + 24);
-  m.inference_ticks = get_u64(p + 28);
-  m.candidates = get_u16(p + 36);
-  m.count = get_u16(p + 38);
-  m.source = get_u16(p + 40);
-  m.reserved = get_u16(p + 42);
-}
+static_assert(offsetof(Detections, reserved) == 42, "packed");
 
 // A piece of an output tensor: int8 or int16, NHWC.
 // Followed by data bytes.
-struct Output {
+struct __attribute__((packed, aligned(4))) Output {
   static constexpr uint8_t kType = 0xA4;
-  static constexpr size_t kSize = 16;
+  static constexpr size_t kSize = 16;  // on the wire; in memory a multiple of 4
   uint32_t frame_id = 0;  // the picture
   uint8_t index = 0;  // which output, as listed in INFO
   uint8_t reserved = 0;  // 0
@@ -367,29 +180,13 @@ struct Output {
   uint32_t total = 0;  // bytes of the tensor
   uint32_t offset = 0;  // of this piece's first byte
 };
-
-inline void write(const Output& m, uint8_t* p) {
-  put_u32(p + 0, m.frame_id);
-  put_u8(p + 4, m.index);
-  put_u8(p + 5, m.reserved);
-  put_u16(p + 6, m.reserved2);
-  put_u32(p + 8, m.total);
-  put_u32(p + 12, m.offset);
-}
-inline void read(Output& m, const uint8_t* p) {
-  m.frame_id = get_u32(p + 0);
-  m.index = get_u8(p + 4);
-  m.reserved = get_u8(p + 5);
-  m.reserved2 = get_u16(p + 6);
-  m.total = get_u32(p + 8);
-  m.offset = get_u32(p + 12);
-}
+static_assert(offsetof(Output, offset) == 12, "packed");
 
 // A piece of the network input before quantization: uint8 [height, width, channels].
 // Followed by data bytes.
-struct Thumbnail {
+struct __attribute__((packed, aligned(4))) Thumbnail {
   static constexpr uint8_t kType = 0xA5;
-  static constexpr size_t kSize = 20;
+  static constexpr size_t kSize = 20;  // on the wire; in memory a multiple of 4
   uint32_t frame_id = 0;  // the picture
   uint16_t width = 0;  // of the network input
   uint16_t height = 0;  // of the network input
@@ -399,32 +196,12 @@ struct Thumbnail {
   uint32_t total = 0;  // bytes of the network input
   uint32_t offset = 0;  // of this piece's first byte
 };
-
-inline void write(const Thumbnail& m, uint8_t* p) {
-  put_u32(p + 0, m.frame_id);
-  put_u16(p + 4, m.width);
-  put_u16(p + 6, m.height);
-  put_u8(p + 8, m.channels);
-  put_u8(p + 9, m.reserved);
-  put_u16(p + 10, m.reserved2);
-  put_u32(p + 12, m.total);
-  put_u32(p + 16, m.offset);
-}
-inline void read(Thumbnail& m, const uint8_t* p) {
-  m.frame_id = get_u32(p + 0);
-  m.width = get_u16(p + 4);
-  m.height = get_u16(p + 6);
-  m.channels = get_u8(p + 8);
-  m.reserved = get_u8(p + 9);
-  m.reserved2 = get_u16(p + 10);
-  m.total = get_u32(p + 12);
-  m.offset = get_u32(p + 16);
-}
+static_assert(offsetof(Thumbnail, offset) == 16, "packed");
 
 // Counters since boot.
-struct Stats {
+struct __attribute__((packed, aligned(4))) Stats {
   static constexpr uint8_t kType = 0xA6;
-  static constexpr size_t kSize = 76;
+  static constexpr size_t kSize = 76;  // on the wire; in memory a multiple of 4
   uint64_t uptime_us = 0;  // device clock
   uint32_t memory_used = 0;  // bytes taken of the memory given at start
   uint32_t memory_size = 0;  // bytes given at start
@@ -444,53 +221,13 @@ struct Stats {
   uint32_t unknown = 0;  // frames of a type this side does not know
   uint32_t inferences = 0;  // pictures that went through the model
 };
-
-inline void write(const Stats& m, uint8_t* p) {
-  put_u64(p + 0, m.uptime_us);
-  put_u32(p + 8, m.memory_used);
-  put_u32(p + 12, m.memory_size);
-  put_u32(p + 16, m.heap_free);
-  put_u32(p + 20, m.heap_low_water);
-  put_u32(p + 24, m.faults);
-  put_u32(p + 28, m.dropped_bytes);
-  put_u32(p + 32, m.camera_captured);
-  put_u32(p + 36, m.camera_dropped);
-  put_u32(p + 40, m.camera_restarts);
-  put_u32(p + 44, m.camera_inferences);
-  put_u32(p + 48, m.camera_fps_x10);
-  put_u32(p + 52, m.frames_received);
-  put_u32(p + 56, m.crc_errors);
-  put_u32(p + 60, m.malformed);
-  put_u32(p + 64, m.overlong);
-  put_u32(p + 68, m.unknown);
-  put_u32(p + 72, m.inferences);
-}
-inline void read(Stats& m, const uint8_t* p) {
-  m.uptime_us = get_u64(p + 0);
-  m.memory_used = get_u32(p + 8);
-  m.memory_size = get_u32(p + 12);
-  m.heap_free = get_u32(p + 16);
-  m.heap_low_water = get_u32(p + 20);
-  m.faults = get_u32(p + 24);
-  m.dropped_bytes = get_u32(p + 28);
-  m.camera_captured = get_u32(p + 32);
-  m.camera_dropped = get_u32(p + 36);
-  m.camera_restarts = get_u32(p + 40);
-  m.camera_inferences = get_u32(p + 44);
-  m.camera_fps_x10 = get_u32(p + 48);
-  m.frames_received = get_u32(p + 52);
-  m.crc_errors = get_u32(p + 56);
-  m.malformed = get_u32(p + 60);
-  m.overlong = get_u32(p + 64);
-  m.unknown = get_u32(p + 68);
-  m.inferences = get_u32(p + 72);
-}
+static_assert(offsetof(Stats, inferences) == 72, "packed");
 
 // A request was refused, or (code FIRST_FAULT and up, reply_type 0) something failed; the text says what.
 // Followed by UTF-8 text.
-struct Error {
+struct __attribute__((packed, aligned(4))) Error {
   static constexpr uint8_t kType = 0xA7;
-  static constexpr size_t kSize = 12;
+  static constexpr size_t kSize = 12;  // on the wire; in memory a multiple of 4
   uint16_t protocol_version = 0;  // what the device speaks
   uint16_t code = 0;  // ErrorCode
   uint16_t reply_to = 0;  // sequence number of the frame that is answered
@@ -498,23 +235,7 @@ struct Error {
   uint8_t reserved = 0;  // 0
   uint32_t frame_id = 0;  // the picture concerned, or 0
 };
-
-inline void write(const Error& m, uint8_t* p) {
-  put_u16(p + 0, m.protocol_version);
-  put_u16(p + 2, m.code);
-  put_u16(p + 4, m.reply_to);
-  put_u8(p + 6, m.reply_type);
-  put_u8(p + 7, m.reserved);
-  put_u32(p + 8, m.frame_id);
-}
-inline void read(Error& m, const uint8_t* p) {
-  m.protocol_version = get_u16(p + 0);
-  m.code = get_u16(p + 2);
-  m.reply_to = get_u16(p + 4);
-  m.reply_type = get_u8(p + 6);
-  m.reserved = get_u8(p + 7);
-  m.frame_id = get_u32(p + 8);
-}
+static_assert(offsetof(Error, frame_id) == 8, "packed");
 
 }  // namespace link
 }  // namespace uhd
