@@ -177,3 +177,34 @@ def test_a_batch_must_reach_for_all_processes(tmp_path: Path, photos: PhotoStore
 
     with pytest.raises(ConfigError, match="a batch of 2 photos cannot be shared by 3 processes"):
         Trainer(tiny(batch_size=2), photos, photos, tmp_path / "run", team=ProcessTeam(0, 3))
+
+
+def test_a_centre_point_head_gives_no_more_boxes_than_asked(tmp_path: Path, photos: PhotoStore) -> None:
+    numbers = torch.arange(len(photos))
+    for topk in (3, 40):
+        config = TrainConfig(**{"arch": "cnn", "cnn_width": 8, "img_size": "64", "use_anchor": False, "topk": topk})
+        trainer = Trainer(config, photos, photos, tmp_path / f"run{topk}")
+        found = trainer.validation.detect(trainer.evaluated, numbers)
+        most = max(len(rows) for rows, _ in found)
+        assert most <= topk and (topk < 40 or most > 3)
+
+
+@pytest.mark.parametrize("saving", [0.0, 1e9], ids=["at evaluations only", "always"])
+def test_the_state_is_saved_as_often_as_it_costs_little(
+    tmp_path: Path, photos: PhotoStore, saving: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uhd.train.trainer.SAVING", saving)
+    saved: list[int] = []
+    monkeypatch.setattr(Trainer, "_save_state", lambda self: saved.append(self.epoch))
+    Trainer(tiny(epochs=5, eval_interval=2), photos, photos, tmp_path / "run").run()
+    assert saved == ([2, 4, 5] if saving == 0 else [1, 2, 3, 4, 5])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_learns_what_the_cpu_learns(tmp_path: Path, photos: PhotoStore) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        trainer = Trainer(tiny(epochs=2, use_amp=False), photos, photos, tmp_path / device, device=device)
+        trainer.run()
+        losses.append([row["loss"] for row in trainer.history])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)

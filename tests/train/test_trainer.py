@@ -103,6 +103,14 @@ def test_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
     assert manifest.training["config"]["epochs"] == 40
 
 
+def test_weights_carry_the_threshold_of_the_best_f1(tmp_path: Path, photos: PhotoStore) -> None:
+    trainer = Trainer(tiny(epochs=2, eval_interval=1), photos, photos, tmp_path / "run")
+    trainer.run()
+    measured = json.loads((tmp_path / "run" / "evaluation.json").read_text())["best_threshold"]
+    manifest = load_checkpoint(tmp_path / "run" / "best.safetensors")[1]
+    assert manifest.score_threshold == pytest.approx(measured, abs=1e-4) != 0.15
+
+
 def test_metrics_are_one_line_an_epoch(tmp_path: Path, photos: PhotoStore) -> None:
     trainer = Trainer(tiny(), photos, photos, tmp_path / "run")
     trainer.run(stop_after=1)

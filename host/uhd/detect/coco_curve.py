@@ -51,6 +51,12 @@ class Curve:
         return int(f1.argmax()) if f1.size and f1.max() > 0 else None
 
 
+def best_threshold(ground_truth: Sequence[GroundTruth], detections: Sequence[NDArray[Any]]) -> float | None:
+    """The score threshold of the best F1 at IoU 0.5, all classes together; None where no box was found."""
+    found = curve(match(ground_truth, detections), detections)
+    return None if found.best is None else float(found.scores[found.best])
+
+
 def match(ground_truth: Sequence[GroundTruth], detections: Sequence[NDArray[Any]], iou: float = 0.5) -> Matches:
     """Assign detections to boxes by hotcoco at one of COCO's ten IoU thresholds.
 

@@ -128,7 +128,7 @@ def _with_threshold(
 ) -> ModelManifest:
     """``manifest`` with the score threshold of the best F1 on labelled ``photos``; unchanged without labels or hits."""
     from uhd.data.yolo import label_path, load_split
-    from uhd.detect.coco_curve import curve, match
+    from uhd.detect.coco_curve import best_threshold
     from uhd.device.detectors import EVERY_SCORE, OnnxDetector, Settings
     from uhd.device.parity import run_parity
     from uhd.image.files import list_images
@@ -142,11 +142,9 @@ def _with_threshold(
     )
     (run,) = report.runs.values()
     truth = [((1000, 1000), sample.boxes) for sample in samples]  # IoU does not depend on the size of the photo
-    found = curve(match(truth, run.rows), run.rows)
-    if found.best is None:
+    found = best_threshold(truth, run.rows)
+    if found is None:
         return manifest
     note = f"best F1 at IoU 0.5 on {len(samples)} photos of {photos.name}"
     training = {**manifest.training, "score_threshold_from": note}
-    return manifest.model_copy(
-        update={"score_threshold": round(float(found.scores[found.best]), 2), "training": training}
-    )
+    return manifest.model_copy(update={"score_threshold": round(found, 2), "training": training})

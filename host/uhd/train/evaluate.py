@@ -30,8 +30,11 @@ Found = tuple[MapResult, list[Rows], list[GroundTruth]]
 """mAP, detections and boxes of all photos, in order."""
 
 
-def decoded(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores [B,N,C] in 0..1 and boxes [B,N,4] of the model's candidates, float32; ``images`` [B,C,H,W]."""
+def decoded(model: Any, images: Tensor, topk: int | None = None) -> tuple[Tensor, Tensor]:
+    """Scores [B,N,C] in 0..1 and boxes [B,N,4] of the model's candidates, float32; ``images`` [B,C,H,W].
+
+    ``topk``: how many a centre-point head gives, None: all.
+    """
     config = model.config
     maps = model.maps(images, config.maps_for(config.resolved_score_mode))
     return decode_head(
@@ -41,13 +44,17 @@ def decoded(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         wh_scale=getattr(model, "wh_scale", ()),
         score_mode=config.resolved_score_mode,
         quality_power=config.quality_power,
+        topk=topk,
     )
 
 
 @torch.no_grad()
-def detect_batch(model: Any, images: Tensor) -> list[Rows]:
-    """Detections of each image, down to any score: [n,6] rows score, class, cx, cy, w, h; at most ``TOP_K``."""
-    scores, boxes = decoded(model, images)
+def detect_batch(model: Any, images: Tensor, topk: int | None = None) -> list[Rows]:
+    """Detections of each image, down to any score: [n,6] rows score, class, cx, cy, w, h; at most ``TOP_K``.
+
+    ``topk``: candidates of a centre-point head, None: all.
+    """
+    scores, boxes = decoded(model, images, topk)
     return detections(scores, boxes, iou_threshold=suppression_iou(model.config.head, NMS_IOU), top_k=TOP_K)
 
 
@@ -103,7 +110,7 @@ class Validation:
         pairs: list[tuple[Rows, GroundTruth]] = []
         for part in torch.split(photos, BATCH):
             batch = self.batch(part)
-            rows = detect_batch(model, batch.images)
+            rows = detect_batch(model, batch.images, self.config.topk)
             pairs += zip(rows, self._truth(part, batch), strict=True)
         return pairs
 

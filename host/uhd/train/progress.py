@@ -56,7 +56,7 @@ class Watcher:
 
 
 #: Columns of a row that are no losses.
-_OTHERS = ("epoch", "lr", "map", "ap50", "coco")
+_OTHERS = ("epoch", "lr", "map", "ap50", "coco", "score_threshold")
 
 
 class Lines(Watcher):

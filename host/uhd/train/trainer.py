@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uhd.data.anchors_plot import write_anchor_plot
+from uhd.detect.coco_curve import best_threshold
 from uhd.errors import ConfigError, UhdError
 from uhd.image.resize import input_channels
 from uhd.manifest import Accuracy, ModelManifest
@@ -37,6 +38,9 @@ from uhd.train.task import make_task
 #: After so many evaluations without any hit, the run says so.
 HOPEFUL_EVALUATIONS = 3
 NOTHING = 1e-3
+
+#: In the row of an evaluated epoch: the score threshold of the best F1, which the weights carry to the device.
+THRESHOLD = "score_threshold"
 
 #: Among the sums of an epoch: the steps that count.
 COUNTED = "steps"
@@ -243,7 +247,11 @@ class Trainer:
 
     def _evaluate(self) -> Row:
         self._found = self.validation.run(self.evaluated, self.team)
-        found: Row = figures(self._found[0], self.config)
+        result, rows, truth = self._found
+        found: Row = figures(result, self.config)
+        threshold = best_threshold(truth, rows)
+        if threshold is not None:
+            found |= {THRESHOLD: round(threshold, 4)}
         if found["map50"] > self.best.get("map50", -2.0):
             self.best = {"epoch": self.epoch, **found}
         evaluations = 1 + sum("map50" in row for row in self.history)
@@ -329,6 +337,7 @@ class Trainer:
             input_width=width,
             input_channels=input_channels(config.resize_mode),
             resize_mode=config.resize_mode,
+            **{name: row[name] for name in (THRESHOLD,) if name in row},
             training={"config": config.settings(), "data": self.data, "epoch": row["epoch"]},
             accuracy=[accuracy],
         )

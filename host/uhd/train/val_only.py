@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from uhd.models.checkpoint import load_checkpoint
+from uhd.quantize.trained import FIELD
 from uhd.train.config import TrainConfig
 from uhd.train.distributed import Team
 from uhd.train.evaluate import Validation, figures
@@ -29,7 +30,9 @@ def evaluate_checkpoint(
     """mAP of the checkpoint ``config.ckpt`` over ``store``; figures, pictures and report go to ``output/val_only``."""
     assert config.ckpt is not None, "the settings see to that"
     path = Path(config.ckpt)
-    model, _ = load_checkpoint(path)
+    model, manifest = load_checkpoint(path)
+    if FIELD in manifest.training:
+        watcher.say("these are the float weights of a run on the chip's grid: quantize, then parity, measures its integers")
     model.to(device)
     validation = Validation(store.to(device), config)
     found = validation.run(model, Team())

@@ -20,7 +20,7 @@ BOOKKEEPING = (
     "epoch", "epochs", "lr", "step", "steps", "seconds", "images_per_second", "time", "best", "best_epoch",
     "grad_norm", "scale", "skipped", "skipped_steps", "eval_seconds", "train_seconds",
 )  # fmt: skip
-_RESULT = re.compile(r"(m?ap|ar|coco|recall|precision|f1)(?![a-z])", re.IGNORECASE)
+_RESULT = re.compile(r"(m?ap|ar|coco|recall|precision|f1|score_threshold)(?![a-z])", re.IGNORECASE)
 
 
 def is_number(value: Any) -> bool:
