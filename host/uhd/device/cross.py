@@ -114,7 +114,9 @@ class _Job:
     @property
     def key(self) -> str:
         """Hash of all that the object depends on."""
-        return content_digest([*self.base, self.unit.optimisation(self.source), *self._language], [self.source, *self.inputs])
+        return content_digest(
+            [*self.base, self.unit.optimisation(self.source), *self._language], [self.source, *self.inputs]
+        )
 
     @property
     def _language(self) -> tuple[str, ...]:

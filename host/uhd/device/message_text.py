@@ -84,7 +84,7 @@ def _struct(layout: Layout) -> list[str]:
     lines += [_member(f) for f in layout.fields] + ["};"]
     if layout.fields:
         last = layout.fields[-1]
-        lines.append(f"static_assert(offsetof({name}, {last.name}) == {layout.size - last.size}, \"packed\");")
+        lines.append(f'static_assert(offsetof({name}, {last.name}) == {layout.size - last.size}, "packed");')
     return [*lines, ""]
 
 

@@ -38,7 +38,7 @@ class Prefetcher(Generic[T]):
         waits for its stream, which would be the whole learning that is under way."""
         self._make, self._first, self._last = make, first, last
         cuda = device is not None and device.type == "cuda"
-        self._stream: Any = torch.cuda.Stream(device) if cuda else None
+        self._stream: Any = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
         self._ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(max(1, ahead))
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)

@@ -32,7 +32,9 @@ def evaluate_checkpoint(
     path = Path(config.ckpt)
     model, manifest = load_checkpoint(path)
     if FIELD in manifest.training:
-        watcher.say("these are the float weights of a run on the chip's grid: quantize, then parity, measures its integers")
+        watcher.say(
+            "these are the float weights of a run on the chip's grid: quantize, then parity, measures its integers"
+        )
     model.to(device)
     validation = Validation(store.to(device), config)
     found = validation.run(model, Team())
