@@ -16,6 +16,7 @@
 #include "uhd/capture.hpp"
 #include "uhd/device.hpp"
 #include "uhd/link_port.hpp"
+#include "uhd/temperature.hpp"
 #if CONFIG_ESP_TASK_WDT_INIT
 #include "esp_task_wdt.h"
 #endif
@@ -169,6 +170,8 @@ class Supervisor {
     ESP_LOGE(kTag, "the link does not open: %s", esp_err_to_name(opened));
     for (;;) vTaskDelay(portMAX_DELAY);  // a restart would fail in the same way
   }
+  const esp_err_t sensor = uhd::start_temperature();
+  if (sensor != ESP_OK) ESP_LOGW(kTag, "the temperature sensor does not start: %s", esp_err_to_name(sensor));
   const bool may_start = guard.may_start();
   const uhd::Inference inference = uhd::open_inference(may_start);
   const uhd::ModelInfo& model = inference.model ? *inference.model : uhd::model_info();

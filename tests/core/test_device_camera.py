@@ -10,11 +10,12 @@ import pytest
 from support.fakemodel import FakeModel
 from support.live import LiveDevice
 from support.twinlib import library
-from uhd.device.messages import CODES, LIMITS
+from uhd.device.messages import CODES, LIMITS, NO_TEMPERATURE
 from uhd.image.yuyv import camera_to_network
 
 MODEL = FakeModel()
 CODE, HEALTH = CODES["ErrorCode"], CODES["Health"]
+FROM_CAMERA = CODES["DetectionFlags"]["CAMERA"]
 CAMERA_FRAMES = LIMITS["CAMERA_FRAMES"][0]
 PAUSE_US = LIMITS["HOST_PAUSE_MS"][0] * 1000
 NAMES = ("score", "cls", "cx", "cy", "width", "height")
@@ -61,7 +62,7 @@ def test_results_are_those_of_the_same_picture_from_the_host(
 ) -> None:
     picture = RNG.integers(0, 256, (height, stride), dtype=np.uint8)
     live.hello()
-    live.stream(score_threshold=9830, flags=4 | 2 | 1)
+    live.stream(score_threshold=9830, flags=4 | 2 | 1, thumbnail_every=1)
     live.clock(1_000_000)
     live.picture(picture, width, height, stride=stride, captured=990_000)
     assert live.watch()
@@ -74,17 +75,19 @@ def test_results_are_those_of_the_same_picture_from_the_host(
         sent = b"".join(m.tail for m in messages if m.name == "OUTPUT" and m["index"] == index)
         assert sent == values.tobytes()
     result = messages[-1]
-    rows, candidates = library(MODEL).decode(expected, 9830, 32768, 100)
+    rows, candidates = library(MODEL).sent(expected, 9830, 32768, 100)
     assert result.name == "DETECTIONS" and result["candidates"] == candidates
     assert [[box[n] for n in NAMES] for box in result.tail] == rows.tolist()
-    assert result["source"] == CODES["Source"]["CAMERA"]
-    assert (result["timestamp_us"], result["receive_us"], result["frame_id"]) == (990_000, 10_000, CAMERA_FRAMES + 1)
+    assert result["flags"] == FROM_CAMERA and result["frame_id"] == CAMERA_FRAMES + 1
+    timing = messages[-2]
+    assert timing.name == "TIMING" and timing["frame_id"] == CAMERA_FRAMES + 1
+    assert (timing["timestamp_us"], timing["receive_us"]) == (990_000, 10_000)
 
 
 @pytest.mark.parametrize("format_", ["rgb565le", "rgb565be"])
 def test_rgb565_goes_through_its_own_conversion(live: LiveDevice, format_: str) -> None:
     live.hello()
-    live.stream(flags=4 | 2)
+    live.stream(thumbnail_every=1)
     grey = np.full((64, 64), 0x8410, "<u2" if format_ == "rgb565le" else ">u2")
     live.picture(grey.tobytes(), 64, 64, format_=format_)
     assert live.watch()
@@ -105,7 +108,7 @@ def test_a_picture_of_the_host_comes_first_and_the_camera_goes_on_later(live: Li
     for offset in (4000, 8000):
         tail = NETWORK.tobytes()[offset : offset + 4000]
         answers = live.say("FRAME", tail, frame_id=1, width=64, height=64, total=8192, offset=offset)
-    expected = library(MODEL).decode(MODEL.run(MODEL.input_of(NETWORK)), 0, 32768, 100)[0]
+    expected = library(MODEL).sent(MODEL.run(MODEL.input_of(NETWORK)), 0, 32768, 100)[0]
     assert [[box[n] for n in NAMES] for box in answers[-1].tail] == expected.tolist()
     assert not live.watch(), "its results are kept for a host that asks again"
     again = live.say("FRAME", frame_id=1, width=64, height=64, total=8192, offset=8192)
@@ -114,7 +117,7 @@ def test_a_picture_of_the_host_comes_first_and_the_camera_goes_on_later(live: Li
     assert not live.watch()
     live.clock(10_000 + PAUSE_US)
     assert live.watch(), "the host has been silent for long enough"
-    assert [m["source"] for m in live.heard()] == [1]
+    assert [m["flags"] for m in live.heard()] == [FROM_CAMERA]
     forgotten = live.say("FRAME", frame_id=1, width=64, height=64, total=8192, offset=8192)
     assert [(m.name, m["next_offset"]) for m in forgotten] == [("ACK", 0)], "the host sends it once more"
     assert inject(live) == ["ACK", "DETECTIONS"]
@@ -170,6 +173,28 @@ def test_figures_of_the_camera(live: LiveDevice) -> None:
     assert (stats["heap_free"], stats["heap_low_water"]) == (1000, 900)
     live.clock(30 * 40_000 + 2_000_001)
     assert live.say("STATS_REQUEST")[0]["camera_fps_x10"] == 0, "it stands still"
+
+
+def test_results_and_network_input_of_every_nth_picture(live: LiveDevice) -> None:
+    live.hello()
+    live.stream(results_every=3, thumbnail_every=2, flags=4 | 2)
+    said: dict[int, list[str]] = {}
+    for number in range(1, 14):
+        live.picture(PICTURE, 240, 240)
+        assert live.watch()
+        for message in live.heard():
+            said.setdefault(message["frame_id"] - CAMERA_FRAMES, []).append(message.name)
+            assert message["frame_id"] == CAMERA_FRAMES + number
+    plain, whole = ["TIMING", "DETECTIONS"], ["THUMBNAIL"] * 8 + ["TIMING", "DETECTIONS"]
+    assert said == {3: plain, 6: whole, 9: plain, 12: whole}
+    assert live.say("STATS_REQUEST")[0]["camera_inferences"] == 13, "the others went through the model, too"
+
+
+def test_temperature(live: LiveDevice) -> None:
+    live.hello()
+    for tenths in (NO_TEMPERATURE, -52, 0, 613):
+        live.temperature(tenths)
+        assert live.say("STATS_REQUEST")[0]["temperature_x10"] == tenths
 
 
 @pytest.mark.parametrize(

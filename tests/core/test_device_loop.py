@@ -13,10 +13,22 @@ from support.fakemodel import FakeModel
 from support.integer_decode import all_candidates
 from support.twinlib import SANITIZE, CppDevice, library
 from uhd.device.link import Decoder, Frame, encode_frame
-from uhd.device.messages import BY_TYPE, CODES, LIMITS, MAX_PAYLOAD, MESSAGES, PROTOCOL_VERSION, Message, pack, unpack
+from uhd.device.messages import (
+    BY_TYPE,
+    CODES,
+    LIMITS,
+    MAX_PAYLOAD,
+    MESSAGES,
+    NO_TEMPERATURE,
+    PROTOCOL_VERSION,
+    Message,
+    pack,
+    unpack,
+)
 
 MODEL = FakeModel()
 ERRORS = {value: name for name, value in CODES["ErrorCode"].items()}
+HEAD = {"frame_id": 5, "format": 0, "width": 64, "height": 64, "stride": 0, "total": 8192}
 PICTURE = np.random.default_rng(1).integers(0, 256, (64, 64, 2), dtype=np.uint8).tobytes()
 
 
@@ -39,8 +51,10 @@ class Talk:
         return self.raw(encode_frame(MESSAGES[name].type, self.seq, pack(name, tail, **values)))
 
     def frame(self, offset: int, data: bytes, **changes: Any) -> list[Message]:
-        head = {"frame_id": 5, "format": 0, "width": 64, "height": 64, "stride": 0, "total": 8192, "offset": offset}
-        return self.say("FRAME", data, **{**head, **changes})
+        return self.say("FRAME", data, **{**HEAD, "offset": offset, **changes})
+
+    def configure(self, **values: int) -> list[Message]:
+        return self.say("CONFIG", **{"top_k": 100, "limit": 100, "results_every": 1, **values})
 
     def send(self, data: bytes = PICTURE, step: int = 4000, **changes: Any) -> list[Message]:
         """A whole picture; what the device says to its last piece."""
@@ -66,7 +80,7 @@ def error_of(answers: list[Message]) -> str:
 def test_nothing_works_before_hello() -> None:
     talk = Talk(hello=False)
     requests = (
-        lambda: talk.say("CONFIG", top_k=1, limit=1),
+        lambda: talk.say("CONFIG", top_k=1, limit=1, results_every=1),
         lambda: talk.frame(0, b"x"),
         lambda: talk.say("STATS_REQUEST"),
     )
@@ -98,7 +112,7 @@ def test_a_picture_in_pieces(talk: Talk) -> None:
         assert ack["credit"] == 4096
     assert [m.name for m in answers] == ["ACK", "DETECTIONS"]
     outputs = MODEL.run(MODEL.input_of(np.frombuffer(PICTURE, np.uint8).reshape(64, 64, 2)))
-    rows, candidates = library(MODEL).decode(outputs, 9830, 32768, 100)
+    rows, candidates = library(MODEL).sent(outputs, 9830, 32768, 100)
     assert answers[1]["candidates"] == candidates
     names = ("score", "cls", "cx", "cy", "width", "height")
     assert [[box[n] for n in names] for box in answers[1].tail] == rows.tolist()
@@ -138,7 +152,7 @@ def test_a_new_picture_replaces_an_unfinished_one(talk: Talk) -> None:
     assert talk.frame(4000, PICTURE[4000:8000])[0]["next_offset"] == 8000  # the old one goes on
     answers = talk.send(other, frame_id=6)
     outputs = MODEL.run(MODEL.input_of(np.frombuffer(other, np.uint8).reshape(64, 64, 2)))
-    assert [b["score"] for b in answers[-1].tail] == library(MODEL).decode(outputs, 9830, 32768, 100)[0][:, 0].tolist()
+    assert [b["score"] for b in answers[-1].tail] == library(MODEL).sent(outputs, 9830, 32768, 100)[0][:, 0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -167,16 +181,16 @@ def test_a_piece_that_contradicts_its_picture(talk: Talk) -> None:
 
 
 def test_bad_configuration_changes_nothing(talk: Talk) -> None:
-    assert [m.name for m in talk.say("CONFIG", score_threshold=65535, nms_iou=1, top_k=9, limit=9)] == ["ACK"]
-    for wrong in ({"top_k": 0}, {"top_k": 1025}, {"limit": 0}, {"limit": 251}, {"flags": 8}):
-        assert error_of(talk.say("CONFIG", **{"top_k": 9, "limit": 9, **wrong})) == "BAD_CONFIG"
+    assert [m.name for m in talk.configure(score_threshold=65535, nms_iou=1, top_k=9, limit=9)] == ["ACK"]
+    for wrong in ({"top_k": 0}, {"top_k": 1025}, {"limit": 0}, {"limit": 251}, {"flags": 8}, {"results_every": 0}):
+        assert error_of(talk.configure(**wrong)) == "BAD_CONFIG"
     assert talk.send()[-1]["count"] == 0
 
 
 def test_outputs_and_thumbnail_come_before_the_boxes(talk: Talk) -> None:
-    talk.say("CONFIG", score_threshold=1, nms_iou=65535, top_k=1024, limit=250, flags=7)
+    talk.configure(score_threshold=1, nms_iou=65535, top_k=1024, limit=250, flags=7, thumbnail_every=1)
     answers = talk.send()
-    assert [m.name for m in answers] == ["ACK"] + ["OUTPUT"] * 3 + ["THUMBNAIL"] * 8 + ["DETECTIONS"]
+    assert [m.name for m in answers] == ["ACK"] + ["OUTPUT"] * 3 + ["THUMBNAIL"] * 8 + ["TIMING", "DETECTIONS"]
     thumbnail = b"".join(m.tail for m in answers if m.name == "THUMBNAIL")
     assert thumbnail == PICTURE
     outputs = MODEL.run(MODEL.input_of(np.frombuffer(PICTURE, np.uint8).reshape(64, 64, 2)))
@@ -188,9 +202,57 @@ def test_outputs_and_thumbnail_come_before_the_boxes(talk: Talk) -> None:
     assert [m.name for m in talk.frame(8192, b"")] == [m.name for m in answers]
 
 
+@pytest.mark.parametrize("limit", [1, 10, 100])
+def test_a_result_costs_24_bytes_and_10_a_box(talk: Talk, limit: int) -> None:
+    """On the wire, framing and stuffing included."""
+    talk.configure(score_threshold=1, nms_iou=65535, top_k=1024, limit=limit)
+    talk.send()
+    talk.device.write(encode_frame(MESSAGES["FRAME"].type, 0, pack("FRAME", **HEAD, offset=8192)))
+    said = talk.device.read(0)
+    ack, result = (b"\0" + body + b"\0" for body in said.split(b"\0") if body)
+    (frame,) = Decoder().feed(result)
+    assert isinstance(frame, Frame) and unpack(frame.type, frame.payload)["count"] == limit
+    assert len(ack) + len(result) == len(said)
+    assert len(result) <= 24 + 10 * limit
+
+
+def test_sides_are_rounded_in_one_place(talk: Talk) -> None:
+    """Every side that the table of sizes holds, as the device sends it, beside its exact value."""
+    talk.configure(score_threshold=1, nms_iou=65535, top_k=1024, limit=250)
+    sides, longest = 0, 0
+    for seed in range(5):
+        data = np.random.default_rng(seed).integers(0, 256, (64, 64, 2), dtype=np.uint8)
+        outputs = MODEL.run(MODEL.input_of(data))
+        exact = library(MODEL).decode(outputs, 1, 65535, 1024)[0].tolist()
+        boxes = talk.send(data.tobytes(), frame_id=10 + seed)[-1].tail
+        for box, (*_, w, h) in zip(boxes, exact, strict=True):
+            for sent, side in ((box["width"], w), (box["height"], h)):
+                assert sent == min((side + 2) // 4, 65535)
+                assert abs(sent / 16384 - side / 65535) <= 0.5 / 16384 + side / 65535 / 65535 or sent == 65535
+                sides, longest = sides + 1, max(longest, side)
+    assert sides > 1000 and longest > 65535
+
+
+def test_times_of_the_last_pictures(talk: Talk) -> None:
+    assert talk.say("STATS_REQUEST")[0]["timed_pictures"] == 0
+    talk.configure(flags=CODES["ConfigFlags"]["SEND_TIMING"])
+    timings = []
+    for i in range(LIMITS["TIMED_PICTURES"][0] + 5):
+        timings.append(talk.send(frame_id=100 + i)[-2])
+        stats = talk.say("STATS_REQUEST")[0]
+        kept = timings[-LIMITS["TIMED_PICTURES"][0] :]
+        assert stats["timed_pictures"] == len(kept)
+        stages = {name: sorted(t[f"{name}_us"] for t in kept) for name in ("preprocess", "inference", "decode")}
+        stages["total"] = sorted(t["preprocess_us"] + t["inference_us"] + t["decode_us"] for t in kept)
+        for name, values in stages.items():
+            figures = [stats[f"{name}_{figure}_us"] for figure in ("min", "median", "max")]
+            assert figures == [values[0], values[(len(values) - 1) // 2], values[-1]], name
+    assert stats["temperature_x10"] == NO_TEMPERATURE
+
+
 def test_the_most_boxes_fit_one_message() -> None:
     talk = Talk(FakeModel(anchors=5))  # 320 candidates
-    talk.say("CONFIG", score_threshold=0, nms_iou=65535, top_k=1024, limit=250)
+    talk.configure(score_threshold=0, nms_iou=65535, top_k=1024, limit=250)
     last = talk.send()[-1]
     assert last["count"] == len(last.tail) == 250
     assert 250 < last["candidates"] <= 320

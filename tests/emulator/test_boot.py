@@ -41,7 +41,7 @@ def client(device: QemuDevice) -> DeviceClient:
 
 
 def twin_rows(picture: NDArray[np.uint8]) -> NDArray[np.int32]:
-    return library(MODEL).decode(MODEL.run(MODEL.input_of(picture)), 9830, 32768, 100)[0]
+    return library(MODEL).sent(MODEL.run(MODEL.input_of(picture)), 9830, 32768, 100)[0]
 
 
 def test_hello(client: DeviceClient) -> None:
@@ -175,5 +175,7 @@ def test_instruction_counts_repeat() -> None:
     counts = []
     for _ in range(2):
         with QemuDevice(firmware(MODEL), icount=True) as device:
-            counts.append(DeviceClient(device.port, timeout=5).infer_network(PICTURE).timings.inference_ticks)
+            client = DeviceClient(device.port, timeout=5)
+            client.configure()
+            counts.append(client.infer_network(PICTURE).timings.inference_ticks)
     assert counts[0] == counts[1] > 1000

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.idf_project import COMPONENTS, SHIM, compile_host, kconfig_defaults
-from uhd.device.messages import MAX_PAYLOAD, MESSAGES
+from uhd.device.messages import MAX_PAYLOAD, MESSAGES, NO_TEMPERATURE
 
 SOURCES = COMPONENTS / "uhd_board" / "src"
 KCONFIG = COMPONENTS / "uhd_board" / "Kconfig"
@@ -60,7 +60,8 @@ def make_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """A function that gives a port in its state after boot: each one is a library of its own."""
     folder = tmp_path_factory.mktemp(request.param)
     flags = ["-shared", "-fPIC", "-DSHIM_CYCLES=shim_cycles", *kconfig_defaults(KCONFIG, UART_OPTIONS)]
-    files = [SOURCES / "link_port.cpp", SOURCES / f"link_{request.param}.cpp", SHIM / "harness.cpp"]
+    names = ("link_port", f"link_{request.param}", "temperature_chip")
+    files = [*(SOURCES / f"{name}.cpp" for name in names), SHIM / "harness.cpp"]
     library = compile_host(folder / "port.so", files, flags)
     count = 0
 
@@ -156,6 +157,24 @@ def test_a_host_that_does_not_read_costs_one_wait(make_port: Maker) -> None:
         assert left == bytes(40 * 255)
     port.write(b"the host is back")
     assert port.sent() == b"the host is back"
+
+
+def test_temperature_in_tenths_of_a_degree(make_port: Maker) -> None:
+    port = make_port()
+
+    def celsius(value: float, works: bool = True) -> None:
+        port.lib.shim_celsius(ctypes.c_float(value), works)
+
+    celsius(25, works=False)
+    assert port.lib.shim_start_temperature() != 0
+    celsius(25)
+    assert port.lib.shim_temperature() == NO_TEMPERATURE, "a sensor that did not start is not asked"
+    assert port.lib.shim_start_temperature() == 0
+    for value, tenths in ((48.26, 483), (0.04, 0), (-5.06, -51), (-10, -100), (80, 800)):
+        celsius(value)
+        assert port.lib.shim_temperature() == tenths
+    celsius(25, works=False)
+    assert port.lib.shim_temperature() == NO_TEMPERATURE
 
 
 def test_ticks_count_on_when_the_counter_wraps(make_port: Maker) -> None:

@@ -77,15 +77,49 @@ def test_network_input_to_boxes(client: DeviceClient, picture: NDArray[np.uint8]
     for name, expected in outputs.items():
         assert result.outputs[name].dtype == expected.dtype
         np.testing.assert_array_equal(result.outputs[name], expected)
-    rows, candidates = library(MODEL).decode(outputs, to_q16(0.4), to_q16(0.6), 50)
+    rows, candidates = library(MODEL).sent(outputs, to_q16(0.4), to_q16(0.6), 50)
     np.testing.assert_array_equal(result.rows_q16, rows[:7])
     assert result.candidates == candidates > len(rows)
-    np.testing.assert_allclose(result.rows[:, [0, 2, 3, 4, 5]], rows[:7][:, [0, 2, 3, 4, 5]] / 65535)
+    np.testing.assert_array_equal(result.rows[:, [0, 2, 3]], rows[:7][:, [0, 2, 3]] / 65535)
+    np.testing.assert_array_equal(result.rows[:, 4:], rows[:7][:, 4:] / 16384)
     np.testing.assert_array_equal(result.rows[:, 1], rows[:7, 1])
     assert result.thumbnail is not None
     np.testing.assert_array_equal(result.thumbnail, picture)
     assert result.timings.receive_us >= result.timings.preprocess_us >= 0
     assert result.timings.inference_ticks > 0
+
+
+def test_times_come_only_when_asked_for(client: DeviceClient, picture: NDArray[np.uint8]) -> None:
+    untimed = client.infer_network(picture)
+    assert untimed.timings.round_trip_s > 0
+    assert not any(value for name, value in vars(untimed.timings).items() if name != "round_trip_s")
+    client.configure()
+    timed = client.infer_network(picture)
+    assert timed.timings.inference_ticks > 0 and timed.timings.timestamp_us > 0
+    client.configure(send_timing=False)
+    assert client.infer_network(picture).timings.inference_ticks == 0
+
+
+def test_network_input_of_every_nth_picture(client: DeviceClient, picture: NDArray[np.uint8]) -> None:
+    client.configure(thumbnail_every=3)
+    thumbnails = [client.infer_network(picture).thumbnail for _ in range(7)]
+    assert [i for i, thumbnail in enumerate(thumbnails, 1) if thumbnail is not None] == [3, 6]
+    np.testing.assert_array_equal(thumbnails[2], picture)
+    client.configure(send_thumbnail=True, thumbnail_every=0)
+    assert client.infer_network(picture).thumbnail is None, "the longer form wins"
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_classes_of_a_model_with_several(classes: int, picture: NDArray[np.uint8]) -> None:
+    model = FakeModel(classes=classes)
+    device = CppDevice(library(model))
+    client = connect(device)
+    client.configure(score_threshold=0.2)
+    result = client.infer_network(picture)
+    rows, _ = library(model).sent(model.run(model.input_of(picture)), to_q16(0.2), 32768, 100)
+    np.testing.assert_array_equal(result.rows_q16, rows)
+    assert len(set(rows[:, 1].tolist())) == classes, "the model finds all of them"
+    device.close()
 
 
 def test_tensor_and_network_input_give_the_same(client: DeviceClient, picture: NDArray[np.uint8]) -> None:
@@ -153,7 +187,18 @@ def test_configuration_is_replaced_and_forgotten_by_hello(client: DeviceClient, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"score_threshold": 1.5}, {"nms_iou": -0.1}, {"top_k": 0}, {"top_k": 1025}, {"limit": 0}, {"limit": 251}]
+    "wrong",
+    [
+        {"score_threshold": 1.5},
+        {"nms_iou": -0.1},
+        {"top_k": 0},
+        {"top_k": 1025},
+        {"limit": 0},
+        {"limit": 251},
+        {"thumbnail_every": -1},
+        {"thumbnail_every": 65536},
+        {"results_every": 0},
+    ],
 )
 def test_configuration_out_of_range(client: DeviceClient, wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
@@ -253,7 +298,7 @@ def test_restart_in_the_middle_is_survived(at: int, picture: NDArray[np.uint8]) 
     result = client.infer_network(picture)
     expected = MODEL.run(MODEL.input_of(picture))
     np.testing.assert_array_equal(result.outputs["box"], expected["box"])
-    rows, _ = library(MODEL).decode(expected, to_q16(0.5), 32768, 100)
+    rows, _ = library(MODEL).sent(expected, to_q16(0.5), 32768, 100)
     np.testing.assert_array_equal(result.rows_q16, rows)
     assert client.connection.counters.restarts == 1
     device.close()

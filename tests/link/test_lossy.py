@@ -66,7 +66,7 @@ def test_megabyte_camera_picture_arrives_exactly(loss: dict[str, float]) -> None
     expected = MODEL.run(MODEL.input_of(network))
     for name, value in expected.items():
         np.testing.assert_array_equal(result.outputs[name], value)
-    rows, _ = library(MODEL).decode(expected, 9830, 32768, 100)
+    rows, _ = library(MODEL).sent(expected, 9830, 32768, 100)
     np.testing.assert_array_equal(result.rows_q16, rows)
     assert client.connection.counters.retries > 0
     device.frame_rate = device.byte_rate = device.flip_rate = 0

@@ -28,6 +28,7 @@ from uhd.device.messages import (
 )
 from uhd.errors import ConfigError
 
+CLASSES = CODES["DetectionFlags"]["CLASSES"]
 SIZES = {"u8": 1, "i8": 1, "u16": 2, "i16": 2, "u32": 4, "i32": 4, "u64": 8}
 
 
@@ -122,7 +123,8 @@ def test_limits_fit_each_other() -> None:
     value = {name: v for name, (v, _) in LIMITS.items()}
     assert value["MAX_BODY"] == value["MAX_PAYLOAD"] + 1 + 2 + 4
     assert value["MAX_ENCODED"] == value["MAX_BODY"] + -(-value["MAX_BODY"] // 254)
-    assert MESSAGES["DETECTIONS"].size + value["MAX_DETECTIONS"] * ROWS["Box"].size <= value["MAX_PAYLOAD"]
+    assert MESSAGES["DETECTIONS"].size + value["MAX_DETECTIONS"] * (ROWS["Box"].size + 1) <= value["MAX_PAYLOAD"]
+    assert value["MAX_DETECTIONS"] < 1 << 8 * MESSAGES["DETECTIONS"].fields[2].size
     assert value["DEFAULT_LIMIT"] <= value["MAX_DETECTIONS"] <= value["MAX_CANDIDATES"]
 
 
@@ -167,6 +169,8 @@ def test_cpp_header_agrees(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", MESSAGES.values(), ids=lambda s: s.name)
 def test_python_codec_follows_the_table(spec: Layout) -> None:
     values = example(spec)
+    if "count" in values:
+        values["count"] = 0  # what follows it is another test's
     payload = pack(spec.name, **values)
     assert payload == layout_bytes(spec, values)
     message = unpack(MESSAGES[spec.name].type, payload)
@@ -184,9 +188,10 @@ def test_every_other_size_is_refused(name: str) -> None:
     """T5, payload level: no length that the message cannot have is taken."""
     spec = MESSAGES[name]
     row = ROWS.get(spec.tail)
+    counted = any(f.name == "count" for f in spec.fields)  # the zeros below say that there are no rows
     for size in range(spec.size + 70):
         rest = size - spec.size
-        fits = rest == 0 or (rest > 0 and bool(spec.tail) and (row is None or rest % row.size == 0))
+        fits = rest == 0 or (rest > 0 and bool(spec.tail) and not counted and (row is None or rest % row.size == 0))
         if fits:
             assert unpack(spec.type, bytes(size)).name == name
         else:
@@ -212,10 +217,27 @@ def test_unknown_type_and_field_are_refused() -> None:
 @settings(max_examples=50, deadline=None)
 def test_rows_come_back(boxes: list[tuple[int, int, int, int, int, int]]) -> None:
     rows = [dict(zip(("cx", "cy", "width", "height", "score", "cls"), b, strict=True)) for b in boxes]
-    payload = pack("DETECTIONS", rows, count=len(rows), frame_id=7)
-    assert len(payload) == MESSAGES["DETECTIONS"].size + 16 * len(rows)
-    tail = unpack(MESSAGES["DETECTIONS"].type, payload).tail
-    assert [{k: v for k, v in row.items() if k != "reserved"} for row in tail] == rows
+    type_ = MESSAGES["DETECTIONS"].type
+    payload = pack("DETECTIONS", rows, count=len(rows), frame_id=7, flags=CLASSES)
+    assert len(payload) == 8 + 11 * len(rows)
+    assert unpack(type_, payload).tail == rows
+    assert payload[len(payload) - len(rows) :] == bytes(row["cls"] for row in rows)
+    plain = [{**row, "cls": 0} for row in rows]
+    payload = pack("DETECTIONS", plain, count=len(rows), frame_id=7)
+    assert len(payload) == 8 + 10 * len(rows)
+    assert unpack(type_, payload).tail == plain
+
+
+def test_rows_that_are_not_what_the_fixed_part_says() -> None:
+    type_, row = MESSAGES["DETECTIONS"].type, dict.fromkeys(("cx", "cy", "width", "height", "score"), 1)
+    good = pack("DETECTIONS", [row] * 3, count=3)
+    for changed in (bytes([*good[:6], 2, *good[7:]]), bytes([*good[:7], CLASSES, *good[8:]]), good[:-1], good + b"x"):
+        with pytest.raises(ValueError, match="no size"):
+            unpack(type_, changed)
+    with pytest.raises(ValueError, match="count is 0, with 3 rows"):
+        pack("DETECTIONS", [row] * 3)
+    with pytest.raises(ValueError, match="cls is given"):
+        pack("DETECTIONS", [{**row, "cls": 1}], count=1)
 
 
 def test_text_tail_survives_bad_utf8() -> None:

@@ -78,6 +78,22 @@ def test_damaged_results_are_left_out_and_the_others_are_right() -> None:
     assert len(seen) == 40 and len(port.pictures) > 40
 
 
+def test_every_nth_picture_and_its_times() -> None:
+    port = LivePort()
+    client = DeviceClient(port)
+    client.hello()
+    client.configure(stream=True, results_every=4, thumbnail_every=3)
+    results = client.results()
+    for found in islice(results, 9):
+        number = found.frame_id & 0x7FFFFFFF
+        assert number % 4 == 0 and (found.thumbnail is not None) == (number % 12 == 0)
+        assert found.timings.timestamp_us > 0 or found.timings.receive_us > 0
+    client.configure(stream=True, send_timing=False)
+    numbers = [found.frame_id for found in islice(results, 5)]  # the same iterator: it follows the new configuration
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
+    assert next(results).timings.receive_us == 0
+
+
 def test_a_picture_of_the_host_is_not_taken_for_one_of_the_camera() -> None:
     port = LivePort()
     client = DeviceClient(port)

@@ -16,12 +16,13 @@ from uhd.codegen import generate
 from uhd.data.synthetic import make_scene
 from uhd.device import compile as compiling
 from uhd.device import cross
+from uhd.device.linker_map import read_map
 from uhd.device.twin import Twin
 from uhd.espdl.reader import read_espdl
 from uhd.files import write_text
 from uhd.image.resize import network_input_u8
 from uhd.manifest import ModelManifest
-from uhd.paths import PACKAGE
+from uhd.paths import FIRMWARE, PACKAGE
 
 MAIN = Path(__file__).with_name("core_bench.cpp")
 CANDIDATES = 100
@@ -117,13 +118,31 @@ def crowd(twin: Twin, manifest: ModelManifest, people: int, seed: int) -> Scene:
 
 
 def objects(component: Path, *folders: str) -> dict[str, Path]:
-    """Objects of these parts as the emulator builds them, by source name; compiled once."""
-    *common, _ = cross.units(component)
+    """Objects of these parts (or the component itself) as the emulator builds them, by source name; compiled once."""
+    *common, model = cross.units(component)
     headers = [p for unit in common for p in unit.folder.rglob("*") if p.suffix in cross._HEADERS]
     base = [cross.compiler_id(), *cross._COMPILE]
     includes = [f"-I{unit.include}" for unit in common]
-    chosen = [unit for unit in common if unit.folder.name in folders]
-    return {p.stem: cross._Job(p, base, includes, unit, headers).run() for unit in chosen for p in unit.sources}
+    made = {}
+    for unit in (*common, model):
+        if unit.folder.name in folders:
+            own = ([*includes, f"-I{unit.include}"], unit, [*headers, *unit.inputs]) if unit is model else None
+            for source in unit.sources:
+                made[source.stem] = cross._Job(source, base, *(own or (includes, unit, headers))).run()
+    return made
+
+
+def linked_code(component: Path, folder: Path) -> dict[str, int]:
+    """Bytes of instructions of each object of uhd_core in the emulator's firmware, linked into ``folder``."""
+    core = objects(component, "uhd_core")
+    rest = [objects(component, part) for part in ("emulator", "uhd_runtime", component.name)]
+    files = [str(path) for part in (core, *rest) for path in part.values()]
+    table = folder / "core.map"
+    script = FIRMWARE / "emulator" / "link.ld"
+    command = [cross.LINKER, *cross._LINK, "-Wl,--no-gc-sections", f"-T{script}", f"-Wl,-Map={table}", *files, "-lm"]
+    subprocess.run([*command, "-o", str(folder / "core.elf")], check=True, capture_output=True, text=True)
+    text = next(section for section in read_map(table).sections if section.name == ".text")
+    return {name: text.parts[str(path)] for name, path in core.items()}
 
 
 def run(component: Path, scenes: Sequence[Scene], folder: Path) -> list[tuple[str, int]]:

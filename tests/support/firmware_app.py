@@ -19,7 +19,7 @@ BOARD = COMPONENTS / "uhd_board"
 _MAIN_OPTIONS = ("UHD_SCORE_THRESHOLD", "UHD_NMS_IOU", "UHD_TASK_STACK", "UHD_TASK_CORE", "UHD_TASK_PRIORITY",
                  "UHD_SCREEN_STACK")  # fmt: skip
 _BOARD_OPTIONS = ("UHD_LINK_TCP_PORT", "UHD_CAPTURE_STACK", "UHD_CAMERA_SQUARE")
-_BOARD_SOURCES = ("capture", "link_port", "link_tcp", "camera_file", "button_none")
+_BOARD_SOURCES = ("capture", "link_port", "link_tcp", "camera_file", "button_none", "temperature_none")
 
 
 def build_app(folder: Path, model: FakeModel, *, display: Path | None = None, flags: Sequence[str] = ()) -> Path:

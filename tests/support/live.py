@@ -65,7 +65,9 @@ class LiveDevice:
         return self.say("HELLO", protocol_version=PROTOCOL_VERSION)[-1]
 
     def stream(self, **values: Any) -> list[Message]:
-        return self.say("CONFIG", **{"top_k": 100, "limit": 100, "flags": 4, "nms_iou": 32768, **values})
+        return self.say(
+            "CONFIG", **{"top_k": 100, "limit": 100, "flags": 4, "nms_iou": 32768, "results_every": 1, **values}
+        )
 
     def clock(self, micros: int) -> None:
         self._c.live_clock(self._handle, ctypes.c_uint64(micros))
@@ -87,6 +89,9 @@ class LiveDevice:
 
     def set_threshold(self, q16: int) -> None:
         self._c.live_threshold(self._handle, q16)
+
+    def temperature(self, tenths: int) -> None:
+        self._c.live_temperature(self._handle, tenths)
 
     def drop(self, count: int) -> None:
         self._c.live_dropped(self._handle, count)

@@ -23,7 +23,9 @@ struct TestPort final : uhd::Port {
   void write(const uint8_t* data, size_t size) override { output.append(reinterpret_cast<const char*>(data), size); }
   uint64_t micros() override { return now; }
   uint64_t ticks() override { return 7 * now; }
+  int16_t celsius_x10 = uhd::kNoTemperature;
   uint32_t dropped_bytes() override { return dropped; }
+  int16_t temperature() override { return celsius_x10; }
   void heap(uint32_t* free, uint32_t* low) override {
     *free = 1000;
     *low = 900;
@@ -136,6 +138,7 @@ void live_fault(void* live, int code, const char* text) {
 void live_mended(void* live, int code) { of(live)->device.mended(static_cast<uhd::link::ErrorCode>(code)); }
 void live_threshold(void* live, int q16) { of(live)->device.set_score_threshold(static_cast<uint16_t>(q16)); }
 void live_dropped(void* live, uint32_t bytes) { of(live)->port.dropped = bytes; }
+void live_temperature(void* live, int tenths) { of(live)->port.celsius_x10 = static_cast<int16_t>(tenths); }
 
 // given back, shown, boxes, fps x 10, threshold at the viewer, model's threshold
 void live_counters(void* live, uint32_t* out) {

@@ -36,4 +36,4 @@ class CameraFile:
 
     def rows_of(self, network: NDArray[np.uint8], threshold: int = 9830) -> list[list[int]]:
         outputs = self._model.run(self._model.input_of(network))
-        return library(self._model).decode(outputs, threshold, 32768, 100)[0].tolist()
+        return library(self._model).sent(outputs, threshold, 32768, 100)[0].tolist()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uhd.device.connection import Connection, SessionLost
+from uhd.device.connection import Connection, SessionLost, Tap
 from uhd.device.messages import CODES, DEFAULT_LIMIT, ENUMS, LIMITS, MAX_CANDIDATES, MAX_DETECTIONS, PROTOCOL_VERSION
 from uhd.device.ports import Port
-from uhd.device.results import DeviceInfo, Result, device_info
+from uhd.device.results import DeviceInfo, Result, Wanted, device_info
 from uhd.device.stream import Stream
 from uhd.device.transfer import Transfer
 from uhd.errors import ConfigError, DeviceError
@@ -31,6 +31,7 @@ class DeviceClient:
 
     ``timeout``: seconds of silence before something is sent again; ``retries``: how often in a row; ``patience``:
     seconds that one inference may take. Console lines go to ``on_console`` and into ``connection.console``.
+    ``tap`` hears every frame, both ways, and every console line.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class DeviceClient:
         retries: int = 5,
         patience: float = 60.0,
         on_console: Callable[[str], None] | None = None,
+        tap: Tap | None = None,
     ) -> None:
-        self.connection = Connection(port, timeout, retries, on_console)
+        self.connection = Connection(port, timeout, retries, on_console, tap)
         self._name = port.name
         self._patience = patience
         self._frame_id = 0
@@ -88,18 +90,31 @@ class DeviceClient:
         limit: int = DEFAULT_LIMIT,
         send_outputs: bool = False,
         send_thumbnail: bool = False,
+        thumbnail_every: int | None = None,
+        send_timing: bool = True,
         stream: bool = False,
+        results_every: int = 1,
     ) -> None:
         """Replace the device's configuration; what is None becomes the model's own.
 
         Thresholds are 0..1; ``top_k`` (1 to 1024) candidates enter suppression and ``limit`` (1 to 250) boxes leave it.
-        ``stream``: the results of the device's own camera are sent as they come (``results``).
+        ``send_outputs``: the integer output tensors come with every result; ``send_timing``: the device's times do.
+        ``thumbnail_every``: the network input comes with every n-th picture (host's pictures whose number is a multiple
+        of n, counted from 1), 0 for none; ``send_thumbnail`` is short for 1.
+        ``stream``: the results of the device's own camera are sent as they come (``results``), those of every
+        ``results_every``-th picture (1 to 65535).
         Raises ``ConfigError`` for a value out of range.
         """
         info = self.info
-        for name, value, top in (("top_k", top_k, MAX_CANDIDATES), ("limit", limit, MAX_DETECTIONS)):
-            if value is not None and not 1 <= value <= top:
-                raise ConfigError(f"{name} is {value}", hint=f"give a number from 1 to {top}")
+        thumbnail_every = int(send_thumbnail) if thumbnail_every is None else thumbnail_every
+        for name, value, least, top in (
+            ("top_k", top_k, 1, MAX_CANDIDATES),
+            ("limit", limit, 1, MAX_DETECTIONS),
+            ("thumbnail_every", thumbnail_every, 0, 0xFFFF),
+            ("results_every", results_every, 1, 0xFFFF),
+        ):
+            if value is not None and not least <= value <= top:
+                raise ConfigError(f"{name} is {value}", hint=f"give a number from {least} to {top}")
         config = {
             "score_threshold": info.score_threshold_q16
             if score_threshold is None
@@ -108,8 +123,10 @@ class DeviceClient:
             "top_k": info.top_k if top_k is None else top_k,
             "limit": limit,
             "flags": send_outputs * _FLAGS["SEND_OUTPUTS"]
-            | send_thumbnail * _FLAGS["SEND_THUMBNAIL"]
+            | send_timing * _FLAGS["SEND_TIMING"]
             | stream * _FLAGS["STREAM"],
+            "thumbnail_every": thumbnail_every,
+            "results_every": results_every,
         }
         try:
             self.connection.request("CONFIG", "ACK", **config)
@@ -123,21 +140,15 @@ class DeviceClient:
 
         Raises ``DeviceError`` when nothing comes for ``timeout`` seconds. A restart of the device is survived.
         """
-        flags = self._config["flags"] if self._config else 0
         while True:
-            stream = Stream(
-                self.connection,
-                self.info,
-                outputs=bool(flags & _FLAGS["SEND_OUTPUTS"]),
-                thumbnail=bool(flags & _FLAGS["SEND_THUMBNAIL"]),
-            )
+            stream = Stream(self.connection, self.info, self._wanted)
             try:
                 yield from stream.results(timeout)
             except SessionLost:
                 self._resume()
 
     def stats(self) -> dict[str, int]:
-        """The device's counters since its boot, by their names in STATS."""
+        """The device's counters since its boot and its times, by their names in STATS."""
         _ = self.info
         try:
             message = self.connection.request("STATS_REQUEST", "STATS")
@@ -194,16 +205,23 @@ class DeviceClient:
         for _ in range(3):
             self._frame_id = (self._frame_id + 1) % LIMITS["CAMERA_FRAMES"][0]
             transfer = Transfer(self.connection, self.info, {"frame_id": self._frame_id, **head}, data, self._patience)
-            flags = self._config["flags"] if self._config else 0
-            transfer.expect(
-                outputs=bool(flags & _FLAGS["SEND_OUTPUTS"]),
-                thumbnail=bool(flags & _FLAGS["SEND_THUMBNAIL"]) and format_ != "TENSOR",
-            )
+            transfer.expect(self._wanted(), tensor=format_ == "TENSOR")
             try:
                 return transfer.run()
             except SessionLost:
                 self._resume()
         raise DeviceError(f"{self._name}: the device restarts again and again", hint="look at its console output")
+
+    def _wanted(self) -> Wanted:
+        if self._config is None:
+            return Wanted()
+        flags = self._config["flags"]
+        return Wanted(
+            outputs=bool(flags & _FLAGS["SEND_OUTPUTS"]),
+            timing=bool(flags & _FLAGS["SEND_TIMING"]),
+            thumbnail_every=self._config["thumbnail_every"],
+            results_every=self._config["results_every"],
+        )
 
     def _resume(self) -> None:
         """After a restart of the device: the same model must be there; take up the session as it was."""

@@ -18,7 +18,9 @@ def message_line(frame: Frame) -> str:
         message = unpack(frame.type, frame.payload)
     except ValueError as error:
         return f"{spec.name} that this version cannot read ({error}), {len(frame.payload)} bytes"
-    text = {"INFO": _info, "DETECTIONS": _detections, "ERROR": _error}.get(spec.name, _fields)(message)
+    text = {"INFO": _info, "DETECTIONS": _detections, "TIMING": _timing, "ERROR": _error}.get(spec.name, _fields)(
+        message
+    )
     return " ".join(f"{spec.name} {text}".split())
 
 
@@ -39,13 +41,18 @@ def _detections(message: Message) -> str:
     boxes = message.tail
     shown = [
         f"{b['score'] / 65535:.2f} at {b['cx'] / 65535:.2f},{b['cy'] / 65535:.2f} "
-        f"size {b['width'] / 65535:.2f}x{b['height'] / 65535:.2f}"
+        f"size {b['width'] / 16384:.2f}x{b['height'] / 16384:.2f}"
         for b in boxes[:_BOXES]
     ]
     more = [f"and {len(boxes) - _BOXES} more"] if len(boxes) > _BOXES else []
     count = "no box" if not boxes else f"{len(boxes)} box" + ("es" if len(boxes) > 1 else "")
-    time = f"model {message['inference_us'] / 1000:.1f} ms"
-    return f"picture {message['frame_id']}: {count}, {time}" + "".join(f"; {part}" for part in [*shown, *more])
+    return f"picture {message['frame_id']}: {count}" + "".join(f"; {part}" for part in [*shown, *more])
+
+
+def _timing(message: Message) -> str:
+    stages = ("receive", "preprocess", "inference", "decode")
+    times = ", ".join(f"{stage} {message[f'{stage}_us'] / 1000:.1f} ms" for stage in stages)
+    return f"picture {message['frame_id']}: {times}, {message['inference_ticks']} ticks"
 
 
 def _error(message: Message) -> str:

@@ -111,7 +111,11 @@ def header_text() -> str:
 
 
 def _tail(spec: Spec) -> str:
-    return {"bytes": "data bytes", "text": "UTF-8 text"}.get(spec.tail, f"rows of `{spec.tail}`")
+    text = {"bytes": "data bytes", "text": "UTF-8 text"}.get(spec.tail, f"rows of `{spec.tail}`")
+    if spec.column:
+        flag = next(name for name, bit, _ in ENUMS["DetectionFlags"] if bit == spec.column[1])
+        text += f"; then, with {flag} in `flags`, one byte a row: `{spec.column[0]}`"
+    return text
 
 
 def _fields_table(layout: Layout) -> list[str]:

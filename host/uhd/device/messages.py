@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: Bounds both sides rely on. Name -> (value, meaning).
 LIMITS: dict[str, tuple[int, str]] = {
@@ -28,6 +28,7 @@ LIMITS: dict[str, tuple[int, str]] = {
     "SHUTDOWN_MAGIC": (0x444E4548, "the value that SHUTDOWN must carry"),
     "FIRST_FAULT": (32, "error codes from here on are faults of the device: bit n of faults is code 32 + n"),
     "CAMERA_FRAMES": (1 << 31, "frame_id from here on are pictures of the device's own camera, counted from 1"),
+    "TIMED_PICTURES": (32, "pictures that the times in STATS are of, at most"),
     "HOST_PAUSE_MS": (5000, "so long after the last FRAME the device's own camera goes on"),
 }
 
@@ -40,12 +41,12 @@ ENUMS: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
     "ConfigFlags": (
         ("SEND_OUTPUTS", 1, "send the integer output tensors of every frame as OUTPUT"),
-        ("SEND_THUMBNAIL", 2, "send the network input of every frame as THUMBNAIL"),
+        ("SEND_TIMING", 2, "send TIMING before every DETECTIONS"),
         ("STREAM", 4, "send the results of the device's own camera as they come"),
     ),
-    "Source": (
-        ("HOST", 0, "a picture that the host sent"),
-        ("CAMERA", 1, "a picture of the device's own camera"),
+    "DetectionFlags": (
+        ("CAMERA", 1, "a picture of the device's own camera; otherwise one that the host sent"),
+        ("CLASSES", 2, "the classes of the boxes follow their rows; otherwise all are of class 0"),
     ),
     "CameraFormat": (
         ("NONE", 0, "no camera"),
@@ -90,6 +91,11 @@ ENUMS: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("LINK_STALLED", 41, "the host did not read, so bytes for it were dropped"),
     ),
 }
+
+#: Enumeration members, ``CODES["ErrorCode"]["VERSION"] == 1``.
+CODES: dict[str, dict[str, int]] = {name: {m: v for m, v, _ in rows} for name, rows in ENUMS.items()}
+#: ``temperature_x10`` in STATS of a device without a sensor.
+NO_TEMPERATURE = -32768
 
 _KINDS = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q"}
 
@@ -139,11 +145,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Spec(Layout):
-    """A message: type byte, direction (``to device`` or ``to host``), fixed part, and what may follow it."""
+    """A message: type byte, direction (``to device`` or ``to host``), fixed part, and what may follow it.
+
+    ``tail`` is ``bytes``, ``text`` or a row layout; where the fixed part has a field ``count``, so many rows. With
+    ``column`` (name, bit of ``flags``) one byte a row follows all rows if the bit is set; otherwise it counts as 0.
+    """
 
     type: int = 0
     direction: str = ""
     tail: str = ""
+    column: tuple[str, int] | None = None
 
 
 def _fields(text: str) -> tuple[Field, ...]:
@@ -159,6 +170,18 @@ u32 overlong frames longer than the receive buffer
 u32 unknown frames of a type this side does not know
 u32 inferences pictures that went through the model
 """
+
+#: Of an even number of pictures the median is the lower of the two in the middle.
+_TIMES = "".join(
+    f"u32 {stage}_{name}_us {name} of the last pictures' {meaning}\n"
+    for stage, meaning in (
+        ("preprocess", "preprocess_us as in TIMING"),
+        ("inference", "inference_us"),
+        ("decode", "decode_us"),
+        ("total", "sum of the three"),
+    )
+    for name in ("min", "median", "max")
+)
 
 #: Row layouts that a tail repeats.
 ROWS: dict[str, Layout] = {
@@ -179,11 +202,9 @@ i8 exponent real = integer * 2**exponent
         _fields("""
 u16 cx centre x in 1/65535 of the picture's width
 u16 cy centre y in 1/65535 of the picture's height
-u32 width in 1/65535 of the picture's width; may exceed the picture
-u32 height in 1/65535 of the picture's height; may exceed the picture
+u16 width in 1/16384 of the picture's width; may exceed the picture, up to 65535 / 16384 of it
+u16 height in 1/16384 of the picture's height; the same
 u16 score in 1/65535
-u8 cls class index
-u8 reserved 0
 """),
         "A detection. Not clipped: corners may lie outside the picture.",
     ),
@@ -203,6 +224,8 @@ u16 nms_iou drop a box whose IoU with a better one of its class is >= this / 655
 u16 top_k best candidates that enter suppression, 1 to MAX_CANDIDATES
 u16 limit best boxes that leave it, 1 to MAX_DETECTIONS
 u16 flags ConfigFlags
+u16 thumbnail_every n: the network input of every n-th picture goes with its results; 0: none
+u16 results_every n: with STREAM, the results of every n-th picture of the camera, at least 1
 """), "Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.", 0x82, "to device"),
         Spec("FRAME", _fields("""
 u32 frame_id names the picture, below CAMERA_FRAMES; every picture of a session has its own
@@ -254,17 +277,11 @@ u32 credit bytes that may be sent beyond next_offset
              0xA2, "to host"),
         Spec("DETECTIONS", _fields("""
 u32 frame_id the picture
-u64 timestamp_us device clock when the picture was complete
-u32 receive_us first piece to last piece; CAMERA: how long the picture waited
-u32 preprocess_us turning the picture into network input (of receive_us where it came in pieces)
-u32 inference_us the model
-u32 decode_us decode and suppression
-u64 inference_ticks the model in CPU cycles; instructions where the emulator counts them
-u16 candidates cells above the score threshold
-u16 count rows in the tail, best score first
-u16 source Source
-u16 reserved 0
-"""), "The boxes of a picture. Sent after its OUTPUT and THUMBNAIL messages.", 0xA3, "to host", "Box"),
+u16 candidates cells above the score threshold; 65535 stands for more
+u8 count rows in the tail, best score first
+u8 flags DetectionFlags
+"""), "The boxes of a picture, the last message of its results.", 0xA3, "to host", "Box",
+             ("cls", CODES["DetectionFlags"]["CLASSES"])),
         Spec("OUTPUT", _fields("""
 u32 frame_id the picture
 u8 index which output, as listed in INFO
@@ -297,8 +314,20 @@ u32 camera_dropped of those, replaced by a newer one before anyone took them
 u32 camera_restarts times it was set up again because it had stopped
 u32 camera_inferences of those that went through the model
 u32 camera_fps_x10 pictures through the model in the last second or more, times 10
+i16 temperature_x10 of the chip, in tenths of a degree Celsius; -32768: no sensor
+u16 timed_pictures pictures that the times below are of: the last ones, at most TIMED_PICTURES
+{_TIMES.strip()}
 {_COUNTERS.strip()}
-"""), "Counters since boot.", 0xA6, "to host"),
+"""), "Counters since boot, and the times of the last pictures.", 0xA6, "to host"),
+        Spec("TIMING", _fields("""
+u32 frame_id the picture
+u64 timestamp_us device clock when the picture was complete; CAMERA: when it was captured
+u32 receive_us first piece to last piece; CAMERA: how long the picture waited
+u32 preprocess_us turning the picture into network input (of receive_us where it came in pieces)
+u32 inference_us the model
+u32 decode_us decode and suppression
+u64 inference_ticks the model in CPU cycles; instructions where the emulator counts them
+"""), "Where the time of a picture went, with SEND_TIMING. Sent just before DETECTIONS.", 0xA8, "to host"),
         Spec("ERROR", _fields("""
 u16 protocol_version what the device speaks
 u16 code ErrorCode
@@ -312,8 +341,6 @@ u32 frame_id the picture concerned, or 0
 }  # fmt: skip
 
 BY_TYPE: dict[int, Spec] = {m.type: m for m in MESSAGES.values()}
-#: Enumeration members, ``CODES["ErrorCode"]["VERSION"] == 1``.
-CODES: dict[str, dict[str, int]] = {name: {m: v for m, v, _ in rows} for name, rows in ENUMS.items()}
 MAX_PAYLOAD = LIMITS["MAX_PAYLOAD"][0]
 MAX_ENCODED = LIMITS["MAX_ENCODED"][0]
 MAX_CANDIDATES = LIMITS["MAX_CANDIDATES"][0]
@@ -348,19 +375,34 @@ def _unpack(layout: Layout, data: bytes) -> dict[str, Any]:
     return values
 
 
+def _pack_rows(spec: Spec, rows: list[dict[str, Any]], values: dict[str, Any]) -> bytes:
+    if any(f.name == "count" for f in spec.fields) and values.get("count", 0) != len(rows):
+        raise ValueError(f"{spec.name}: count is {values.get('count', 0)}, with {len(rows)} rows")
+    column = b""
+    if spec.column:
+        name, bit = spec.column
+        taken = bytes(row.get(name, 0) for row in rows)
+        rows = [{key: value for key, value in row.items() if key != name} for row in rows]
+        if values.get("flags", 0) & bit:
+            column = taken
+        elif any(taken):
+            raise ValueError(f"{spec.name}: {name} is given, but flags do not say so")
+    return b"".join(_pack(ROWS[spec.tail], row) for row in rows) + column
+
+
 def pack(name: str, /, tail: Any = b"", **values: Any) -> bytes:
     """Payload of a message. Fields not given are 0; ``tail`` is bytes, str, or a list of dicts for rows.
 
     Raises ``ValueError`` for an unknown field, a value out of range or a payload above ``MAX_PAYLOAD``.
     """
     spec = MESSAGES[name]
-    if isinstance(tail, str):
-        tail = tail.encode()
-    elif spec.tail in ROWS:
-        tail = b"".join(_pack(ROWS[spec.tail], row) for row in tail)
     if tail and not spec.tail:
         raise ValueError(f"{name} has no tail")
     try:
+        if isinstance(tail, str):
+            tail = tail.encode()
+        elif spec.tail in ROWS:
+            tail = _pack_rows(spec, list(tail), values)
         payload = _pack(spec, values) + bytes(tail)
     except struct.error as error:
         raise ValueError(f"{name}: {error}") from None
@@ -376,15 +418,28 @@ def unpack(type_: int, payload: bytes) -> Message:
         raise ValueError(f"unknown message type 0x{type_:02x}")
     rest = len(payload) - spec.size
     row = ROWS.get(spec.tail)
-    if rest < 0 or (rest and not spec.tail) or (row and rest % row.size):
-        raise ValueError(f"{spec.name}: {len(payload)} bytes is no size of this message")
+    wrong = ValueError(f"{spec.name}: {len(payload)} bytes is no size of this message")
+    if rest < 0 or (rest and not spec.tail):
+        raise wrong
     fields = _unpack(spec, payload[: spec.size])
     tail: Any = payload[spec.size :]
     if row:
-        tail = [_unpack(row, tail[i : i + row.size]) for i in range(0, rest, row.size)]
+        column = bool(spec.column and fields["flags"] & spec.column[1])
+        count = fields.get("count", rest // row.size)
+        if rest != count * (row.size + column):
+            raise wrong
+        tail = _unpack_rows(row, tail, count)
+        if spec.column:
+            classes = payload[len(payload) - count :] if column else bytes(count)
+            for entry, value in zip(tail, classes, strict=True):
+                entry[spec.column[0]] = value
     elif spec.tail == "text":
         tail = tail.decode("utf-8", "replace")
     return Message(spec.name, fields, tail)
+
+
+def _unpack_rows(row: Layout, data: bytes, count: int) -> list[dict[str, Any]]:
+    return [_unpack(row, data[i : i + row.size]) for i in range(0, count * row.size, row.size)]
 
 
 if __name__ == "__main__":

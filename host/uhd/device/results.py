@@ -117,7 +117,8 @@ def device_info(message: Message) -> DeviceInfo:
 class Timings:
     """Where the time went. Microseconds of the device's clock, except ``round_trip_s`` (seconds, host's clock).
 
-    ``inference_ticks`` are CPU cycles, or instructions in an emulator that counts them.
+    ``inference_ticks`` are CPU cycles, or instructions in an emulator that counts them. All but ``round_trip_s`` are 0
+    if they were not asked for, or were lost on the way from a device's own camera.
     """
 
     timestamp_us: int
@@ -134,9 +135,9 @@ class Result:
     """What a device found in a picture.
 
     ``rows`` [n, 6]: score, class, cx, cy, w, h, normalised to the picture, unclipped, best first; ``rows_q16``: the
-    same integers as sent (1/65535). ``candidates`` counts the cells above the threshold. If asked for, ``outputs`` has
-    the integer output tensors [1, height, width, channels] by name, and ``thumbnail`` the network input, uint8
-    [height, width, channels].
+    same as sent, in integers: w and h in 1/16384, the rest but the class in 1/65535. ``candidates`` counts the cells
+    above the threshold. If asked for, ``outputs`` has the integer output tensors [1, height, width, channels] by name,
+    and ``thumbnail`` the network input, uint8 [height, width, channels].
     """
 
     frame_id: int
@@ -174,20 +175,43 @@ class Tensor:
         return 1 not in self.absent
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a device was configured to send with the boxes."""
+
+    outputs: bool = False
+    timing: bool = False
+    thumbnail_every: int = 0
+    results_every: int = 1
+
+    def thumbnail(self, number: int) -> bool:
+        """Whether the network input comes with the ``number``-th picture that has results."""
+        return self.thumbnail_every > 0 and number % self.thumbnail_every == 0
+
+
+_TIMES = ("timestamp_us", "receive_us", "preprocess_us", "inference_us", "decode_us", "inference_ticks")
+
+
 def result(
-    message: Message, info: DeviceInfo, outputs: dict[int, Tensor], thumbnail: Tensor | None, seconds: float = 0.0
+    message: Message,
+    info: DeviceInfo,
+    outputs: dict[int, Tensor],
+    thumbnail: Tensor | None,
+    timing: Message | None = None,
+    seconds: float = 0.0,
 ) -> Result:
-    """A DETECTIONS message with the complete tensors that came before it, ``outputs`` by their index in INFO."""
+    """A DETECTIONS message with the complete tensors that came before it, ``outputs`` by their index in INFO, and the
+    TIMING message of the same picture. ``seconds``: from the picture's first byte to here, by the host's clock.
+    """
     rows = np.array(
         [[b["score"], b["cls"], b["cx"], b["cy"], b["width"], b["height"]] for b in message.tail], np.int64
     ).reshape(-1, 6)
-    names = ("timestamp_us", "receive_us", "preprocess_us", "inference_us", "decode_us", "inference_ticks")
     return Result(
         frame_id=message["frame_id"],
         rows=rows_from_q16(rows),
         rows_q16=rows,
         candidates=message["candidates"],
-        timings=Timings(**{name: message[name] for name in names}, round_trip_s=seconds),
+        timings=Timings(**{name: timing[name] if timing else 0 for name in _TIMES}, round_trip_s=seconds),
         outputs={
             shape.name: np.frombuffer(outputs[i].data, shape.dtype.newbyteorder("<")).reshape(shape.shape).copy()
             for i, shape in enumerate(info.outputs)
@@ -198,8 +222,5 @@ def result(
 
 
 def rows_from_q16(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Integer rows [n, 6] (score, class, cx, cy, w, h in 1/65535, class as is) as fractions."""
-    result = np.asarray(rows, np.float64).reshape(-1, 6) / 65535
-    result[:, 1] *= 65535
-    result[:, 1] = np.rint(result[:, 1])
-    return result
+    """Integer rows [n, 6] as the link carries them (score, class, cx, cy, w, h) as fractions of the picture."""
+    return np.asarray(rows, np.float64).reshape(-1, 6) / (65535, 1, 65535, 65535, 16384, 16384)

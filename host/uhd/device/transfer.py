@@ -8,7 +8,7 @@ import numpy as np
 
 from uhd.device.connection import Connection
 from uhd.device.messages import MESSAGES, Message
-from uhd.device.results import DeviceInfo, Result, Tensor, result
+from uhd.device.results import DeviceInfo, Result, Tensor, Wanted, result
 from uhd.errors import DeviceError
 
 #: Bytes of picture in one frame: a lost frame costs little, and the frame's overhead is below 4 %.
@@ -35,13 +35,16 @@ class Transfer:
         self._news_from = 0  # a gap that an earlier piece reports is already being repaired
         self._outputs: dict[int, Tensor] = {}
         self._thumbnail: Tensor | None = None
+        self._timing: Message | None = None
+        self._expect_timing = False
         self._detections: Message | None = None
 
-    def expect(self, *, outputs: bool, thumbnail: bool) -> None:
-        """What the device was configured to send with the boxes."""
-        if outputs:
+    def expect(self, wanted: Wanted, *, tensor: bool) -> None:
+        """What comes with the boxes; a picture that is a ``tensor`` has no thumbnail."""
+        self._expect_timing = wanted.timing
+        if wanted.outputs:
             self._outputs = {i: Tensor(o.size_bytes) for i, o in enumerate(self._info.outputs)}
-        if thumbnail:
+        if wanted.thumbnail(self._head["frame_id"]) and not tensor:
             self._thumbnail = Tensor(int(np.prod(self._info.input.shape)))
 
     def run(self) -> Result:
@@ -65,7 +68,7 @@ class Transfer:
                 wait, silences = self._connection.timeout, 0
                 if self._detections and self._whole():
                     seconds = time.monotonic() - started
-                    return result(self._detections, self._info, self._outputs, self._thumbnail, seconds)
+                    return result(self._detections, self._info, self._outputs, self._thumbnail, self._timing, seconds)
             else:
                 self._connection.counters.stale += 1
 
@@ -98,7 +101,9 @@ class Transfer:
             return self._outputs[message["index"]].take(message)
         elif message.name == "THUMBNAIL" and self._thumbnail:
             return self._thumbnail.take(message)
-        elif message.name == "DETECTIONS" and message["count"] == len(message.tail):
+        elif message.name == "TIMING":
+            self._timing = message
+        elif message.name == "DETECTIONS":
             self._detections = message
             self._acked = self._sent = len(self._data)
             if not self._whole():  # this is the last message of the results, so some were lost
@@ -119,7 +124,7 @@ class Transfer:
 
     def _whole(self) -> bool:
         tensors = [*self._outputs.values(), *([self._thumbnail] if self._thumbnail else [])]
-        return all(tensor.complete for tensor in tensors)
+        return all(tensor.complete for tensor in tensors) and (self._timing is not None or not self._expect_timing)
 
     def _failed(self, what: str) -> DeviceError:
         return DeviceError(

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uhd.device.compile import compile_twin
+from uhd.device.results import rows_from_q16
 from uhd.errors import DataError, DeviceError
 
-#: Units of scores and coordinates in rows: 1 / 65535.
+#: Units of thresholds: 1 / 65535.
 _ONE = 65535
 _ALIGNMENT = 16
 
@@ -104,10 +105,10 @@ class Twin:
     def detect(
         self, network: NDArray[np.uint8], score_threshold: float, nms_iou: float, top_k: int, limit: int | None = None
     ) -> tuple[NDArray[np.float64], dict[str, NDArray[Any]]]:
-        """Network input uint8 [H, W, C] to (rows [score, class, cx, cy, w, h], outputs), as the device computes them.
+        """Network input uint8 [H, W, C] to (rows [score, class, cx, cy, w, h], outputs), as the device sends them.
 
-        Rows are best first, at most ``limit``; coordinates in units of the picture. ``top_k`` candidates enter NMS.
-        Raises ``DataError`` for another shape, ``DeviceError`` if the model has no anchor head.
+        Rows are best first, at most ``limit``, rounded as on the link; coordinates in units of the picture. ``top_k``
+        candidates enter NMS. Raises ``DataError`` for another shape, ``DeviceError`` if the model has no anchor head.
         """
         if self.info.decode is None:
             raise DeviceError(f"model {self.info.name} has no anchor head", hint="read its raw outputs instead")
@@ -123,9 +124,7 @@ class Twin:
         )  # fmt: skip
         if count < 0:
             raise DeviceError(f"the twin reports status {-count}")
-        found = rows[:count][:limit].astype(np.float64)
-        found[:, [0, 2, 3, 4, 5]] /= _ONE
-        return found, self._outputs_in_arena()
+        return rows_from_q16(rows[:count][:limit]), self._outputs_in_arena()
 
     def camera_to_network(
         self, frame: NDArray[np.uint8] | bytes, width: int, height: int, stride: int, out: tuple[int, int] = (64, 64)

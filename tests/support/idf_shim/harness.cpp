@@ -1,9 +1,11 @@
 // Both drivers' rules on two byte queues, and a C interface to the port under test. Time passes only in their waits.
 #include <deque>
 
+#include "driver/temperature_sensor.h"
 #include "driver/uart.h"
 #include "driver/usb_serial_jtag.h"
 #include "uhd/link_port.hpp"
+#include "uhd/temperature.hpp"
 
 uint32_t shim_cycles = 0;
 
@@ -11,6 +13,8 @@ namespace {
 std::deque<uint8_t> received, sent;
 size_t room = 0, transmit_buffer = 0, receive_buffer = 0;
 uint32_t waited_ms = 0;
+float celsius = 0;
+esp_err_t sensor_status = ESP_OK;
 int baud = 0, tx_pin = 0, rx_pin = 0;
 
 int take(void* buffer, size_t count) {
@@ -71,6 +75,23 @@ int uart_read_bytes(uart_port_t, void* buffer, uint32_t length, TickType_t ticks
 }
 int uart_write_bytes(uart_port_t, const void* data, size_t size) { return give(data, size); }
 
+esp_err_t temperature_sensor_install(const temperature_sensor_config_t* config, temperature_sensor_handle_t* sensor) {
+  *sensor = reinterpret_cast<temperature_sensor_handle_t>(&celsius);
+  return config->range_min < config->range_max ? ESP_OK : ESP_FAIL;
+}
+esp_err_t temperature_sensor_enable(temperature_sensor_handle_t) { return sensor_status; }
+esp_err_t temperature_sensor_get_celsius(temperature_sensor_handle_t, float* value) {
+  *value = celsius;
+  return sensor_status;
+}
+
+// Of the sensor; `works`: 0 lets its driver fail from now on.
+void shim_celsius(float value, int works) {
+  celsius = value;
+  sensor_status = works ? ESP_OK : ESP_FAIL;
+}
+int shim_start_temperature(void) { return uhd::start_temperature(); }
+int shim_temperature(void) { return uhd::link_port().temperature(); }
 int shim_open(void) { return uhd::link_port().open(); }
 void shim_wait(uint32_t milliseconds) { uhd::link_port().wait(milliseconds); }
 size_t shim_read(uint8_t* buffer, size_t capacity) { return uhd::link_port().read(buffer, capacity); }

@@ -3,6 +3,7 @@
 #include "esp_cpu.h"
 #include "esp_heap_caps.h"
 #include "esp_timer.h"
+#include "uhd/temperature.hpp"
 
 namespace uhd {
 
@@ -40,6 +41,8 @@ void LinkPort::heap(uint32_t* free, uint32_t* low_water) {
   *free = static_cast<uint32_t>(heap_caps_get_free_size(MALLOC_CAP_8BIT));
   *low_water = static_cast<uint32_t>(heap_caps_get_minimum_free_size(MALLOC_CAP_8BIT));
 }
+
+int16_t LinkPort::temperature() { return chip_temperature(); }
 
 uint64_t LinkPort::ticks() {
   // 32 bits wrap after 11 s at 400 MHz; the device asks before and after each inference.

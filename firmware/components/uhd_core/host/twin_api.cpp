@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "uhd/boxes.hpp"
 #include "uhd/decode.hpp"
 #include "uhd/device.hpp"
 #include "uhd/link.hpp"
@@ -105,7 +106,9 @@ struct TwinDevice {
   }
 };
 
-int32_t detect(const void* const* outputs, const uhd::DecodeSettings& settings, int32_t* rows, uint32_t* candidates) {
+// `on_link`: in the units of the link, otherwise in those of uhd::Detection.
+int32_t detect(const void* const* outputs, const uhd::DecodeSettings& settings, bool on_link, int32_t* rows,
+               uint32_t* candidates) {
   const uhd::ModelInfo& model = uhd::model_info();
   const Status status = uhd::check_decode(model);
   if (status != Status::Ok) return code(status);
@@ -116,7 +119,13 @@ int32_t detect(const void* const* outputs, const uhd::DecodeSettings& settings, 
   count = uhd::suppress(found, count, settings.nms_iou_q16);
   for (size_t i = 0; i < count; i++) {
     const uhd::Detection& d = found[i];
-    const int32_t row[6] = {d.score, d.cls, d.cx, d.cy, static_cast<int32_t>(d.w), static_cast<int32_t>(d.h)};
+    const uhd::link::Box box = uhd::to_box(d);
+    const int32_t row[6] = {box.score,
+                            d.cls,
+                            box.cx,
+                            box.cy,
+                            on_link ? box.width : static_cast<int32_t>(d.w),
+                            on_link ? box.height : static_cast<int32_t>(d.h)};
     memcpy(rows + 6 * i, row, sizeof(row));
   }
   free(found);
@@ -217,10 +226,11 @@ void uhd_twin_network_to_input(const uint8_t* network, void* input) {
 // a negative status.
 int32_t uhd_twin_decode(const void* const* outputs, uint16_t score_threshold_q16, uint16_t nms_iou_q16, uint16_t top_k,
                         int32_t* rows, uint32_t* candidates) {
-  return detect(outputs, {score_threshold_q16, nms_iou_q16, top_k}, rows, candidates);
+  return detect(outputs, {score_threshold_q16, nms_iou_q16, top_k}, false, rows, candidates);
 }
 
-// Network input to rows, inside the arena as on the device. `arena`: info's arena_size bytes, 16-byte aligned.
+// Network input to rows as the link carries them, inside the arena as on the device: int32 score, class, cx, cy, w, h,
+// the sides in 1/16384, all else but the class in 1/65535. `arena`: info's arena_size bytes, 16-byte aligned.
 int32_t uhd_twin_detect_network(const uint8_t* network, uint8_t* arena, uint16_t score_threshold_q16,
                                 uint16_t nms_iou_q16, uint16_t top_k, int32_t* rows, uint32_t* candidates) {
   const uhd::ModelInfo& model = uhd::model_info();
@@ -230,7 +240,7 @@ int32_t uhd_twin_detect_network(const uint8_t* network, uint8_t* arena, uint16_t
   uhd_twin_network_to_input(network, input);
   const Status status = uhd::model_run(input, outputs, arena);
   if (status != Status::Ok) return code(status);
-  return detect(outputs, {score_threshold_q16, nms_iou_q16, top_k}, rows, candidates);
+  return detect(outputs, {score_threshold_q16, nms_iou_q16, top_k}, true, rows, candidates);
 }
 
 // ---- link codec, for tests ----

@@ -124,12 +124,12 @@ void Device::on_config(const link::Packet& packet) {
   link::Config config;
   read(config, packet.payload);
   if (config.top_k == 0 || config.top_k > link::kMaxCandidates || config.limit == 0 ||
-      config.limit > link::kMaxDetections) {
-    return send_error(&packet, ErrorCode::kBadConfig, 0, "top_k or limit out of range");
+      config.limit > link::kMaxDetections || config.results_every == 0) {
+    return send_error(&packet, ErrorCode::kBadConfig, 0, "top_k, limit or results_every out of range");
   }
   if (config.flags > 7) return send_error(&packet, ErrorCode::kBadConfig, 0, "unknown flags");
   config_ = config;
-  if (config.flags & static_cast<uint16_t>(link::ConfigFlags::kStream)) host_pictures_ = false;
+  if (has_flag(link::ConfigFlags::kStream)) host_pictures_ = false;
   send_ack(packet, picture_.head.frame_id, picture_.next);
 }
 
@@ -178,6 +178,8 @@ void Device::on_frame(const link::Packet& packet) {
     picture_.active = true;
     picture_.head = head;
     picture_.flags = config_.flags;
+    picture_.thumbnail =
+        thumbnail_due(head.frame_id) && head.format != static_cast<uint8_t>(FrameFormat::kTensor);  // which has none
     picture_.first_us = port_.micros();
   }
   if (picture_.complete) {
@@ -191,7 +193,7 @@ void Device::on_frame(const link::Packet& packet) {
     size -= known_bytes;
     const uint64_t before = port_.micros();
     take_piece(data, picture_.next, size);
-    picture_.result.preprocess_us += static_cast<uint32_t>(port_.micros() - before);
+    picture_.timing.preprocess_us += static_cast<uint32_t>(port_.micros() - before);
     picture_.next += size;
   }
   send_ack(packet, head.frame_id, picture_.next);
@@ -225,17 +227,18 @@ void Device::infer(const link::Packet& packet) {
     return send_error(&packet, ErrorCode::kModelFailed, frame_id, status_text(status));
   }
   picture_.result.frame_id = frame_id;
-  picture_.result.timestamp_us = complete_us;
-  picture_.result.receive_us = static_cast<uint32_t>(complete_us - picture_.first_us);
+  picture_.timing.timestamp_us = complete_us;
+  picture_.timing.receive_us = static_cast<uint32_t>(complete_us - picture_.first_us);
   picture_.complete = true;
   send_results(picture_);
 }
 
 Status Device::run_model(Picture* picture, uint64_t complete_us) {
   link::Detections& result = picture->result;
+  link::Timing& timing = picture->timing;
   const uint64_t before = port_.ticks();
   const Status status = run_(sink_.integers, outputs_, arena_);
-  result.inference_ticks = port_.ticks() - before;
+  timing.inference_ticks = port_.ticks() - before;
   if (status != Status::Ok) return status;
   const uint64_t inferred_us = port_.micros();
   inferences_++;
@@ -246,10 +249,12 @@ Status Device::run_model(Picture* picture, uint64_t complete_us) {
     size_t count = decode(model_, outputs_, {config_.score_threshold, config_.nms_iou, top_k}, rows_, &candidates);
     count = suppress(rows_, count, config_.nms_iou);
     result.candidates = static_cast<uint16_t>(candidates > 0xFFFF ? 0xFFFF : candidates);
-    result.count = static_cast<uint16_t>(count < config_.limit ? count : config_.limit);
+    static_assert(link::kMaxDetections <= 0xFF, "on_config sees to it that the limit fits");
+    result.count = static_cast<uint8_t>(count < config_.limit ? count : config_.limit);
   }
-  result.inference_us = static_cast<uint32_t>(inferred_us - complete_us);
-  result.decode_us = static_cast<uint32_t>(port_.micros() - inferred_us);
+  timing.inference_us = static_cast<uint32_t>(inferred_us - complete_us);
+  timing.decode_us = static_cast<uint32_t>(port_.micros() - inferred_us);
+  times_.add(timing);
   return Status::Ok;
 }
 

@@ -52,13 +52,14 @@ bool Device::watch() {
   Picture picture;
   picture.flags = config_.flags;
   link::Detections& result = picture.result;
-  result.source = static_cast<uint16_t>(link::Source::kCamera);
-  result.timestamp_us = frame.captured_us;
+  link::Timing& timing = picture.timing;
+  result.flags = static_cast<uint8_t>(link::DetectionFlags::kCamera);
+  timing.timestamp_us = frame.captured_us;
   const uint64_t began_us = port_.micros();
-  result.receive_us = static_cast<uint32_t>(began_us - frame.captured_us);
+  timing.receive_us = static_cast<uint32_t>(began_us - frame.captured_us);
   camera_picture(frame.picture, frame.format, model_.input.width, model_.input.height, frame.data, sink_);
   const uint64_t complete_us = port_.micros();
-  result.preprocess_us = static_cast<uint32_t>(complete_us - began_us);
+  timing.preprocess_us = static_cast<uint32_t>(complete_us - began_us);
   if (!viewer_) camera_->give_back(frame);  // the camera may write into it while the model runs
   const Status status = run_model(&picture, complete_us);
   if (status == Status::Ok) {
@@ -69,8 +70,11 @@ bool Device::watch() {
   }
   const uint16_t fps = rate_.x10(port_.micros());
   if (viewer_ && !viewer_->show(frame, rows_, result.count, fps, config_.score_threshold)) camera_->give_back(frame);
-  const bool streams = session_ && (config_.flags & static_cast<uint16_t>(link::ConfigFlags::kStream)) != 0;
-  if (streams && status == Status::Ok) send_results(picture);
+  const bool wanted = session_ && has_flag(link::ConfigFlags::kStream) && camera_inferences_ % config_.results_every == 0;
+  if (wanted && status == Status::Ok) {
+    picture.thumbnail = thumbnail_due(camera_inferences_ / config_.results_every);
+    send_results(picture);
+  }
   return true;
 }
 

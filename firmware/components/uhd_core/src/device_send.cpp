@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "uhd/boxes.hpp"
 #include "uhd/device.hpp"
 
 // What the device says.
@@ -39,6 +40,7 @@ link::Config Device::default_config() const {
   if (options_.score_threshold) config.score_threshold = options_.score_threshold;
   if (options_.nms_iou) config.nms_iou = options_.nms_iou;
   config.limit = link::kDefaultLimit;
+  config.results_every = 1;
   if (config.top_k == 0) config.top_k = config.limit;  // nothing to decode, but CONFIG wants a valid value
   return config;
 }
@@ -105,6 +107,8 @@ void Device::send_stats() {
     stats.camera_inferences = camera_inferences_;
     stats.camera_fps_x10 = rate_.x10(port_.micros());
   }
+  stats.temperature_x10 = port_.temperature();
+  times_.report(&stats);
   fill_counters(&stats);
   writer_.send(stats);
 }
@@ -165,26 +169,27 @@ void Device::send_results(const Picture& picture) {
       send_pieces(output, frame_id, outputs_[i], model_.outputs[i].size());
     }
   }
-  const bool tensor = picture.head.format == static_cast<uint8_t>(link::FrameFormat::kTensor);
-  if ((picture.flags & static_cast<uint16_t>(link::ConfigFlags::kSendThumbnail)) && !tensor) {
+  if (picture.thumbnail) {
     link::Thumbnail thumbnail;
     thumbnail.width = model_.input.width;
     thumbnail.height = model_.input.height;
     thumbnail.channels = static_cast<uint8_t>(model_.input.channels);
     send_pieces(thumbnail, frame_id, thumbnail_, model_.input.elements());
   }
-  writer_.begin(picture.result);
-  for (uint16_t i = 0; i < picture.result.count; i++) {
-    const Detection& row = rows_[i];
-    link::Box box;
-    box.cx = row.cx;
-    box.cy = row.cy;
-    box.width = row.w;
-    box.height = row.h;
-    box.score = row.score;
-    box.cls = row.cls;
+  if (picture.flags & static_cast<uint16_t>(link::ConfigFlags::kSendTiming)) {
+    link::Timing timing = picture.timing;
+    timing.frame_id = frame_id;
+    writer_.send(timing);
+  }
+  link::Detections result = picture.result;
+  const bool classes = model_.decode && model_.decode->class_count > 1;
+  if (classes) result.flags |= static_cast<uint8_t>(link::DetectionFlags::kClasses);
+  writer_.begin(result);
+  for (uint8_t i = 0; i < result.count; i++) {
+    const link::Box box = to_box(rows_[i]);
     writer_.put(&box, link::Box::kSize);
   }
+  for (uint8_t i = 0; classes && i < result.count; i++) writer_.put(&rows_[i].cls, 1);
   writer_.end();
 }
 

@@ -30,6 +30,7 @@ class LinkPort : public Port {
   uint64_t ticks() final;
   uint32_t dropped_bytes() final { return dropped_; }
   void heap(uint32_t* free, uint32_t* low_water) final;
+  int16_t temperature() final;
   // The host has stopped reading.
   bool is_stalled() const { return stalled_; }
 

@@ -10,9 +10,13 @@
 #include "uhd/link.hpp"
 #include "uhd/model.hpp"
 #include "uhd/preprocess.hpp"
+#include "uhd/stage_times.hpp"
 #include "uhd/status.hpp"
 
 namespace uhd {
+
+// What Port::temperature() says where there is no sensor.
+constexpr int16_t kNoTemperature = INT16_MIN;
 
 // What a board or an emulator supplies. write() (of Sink) returns when all bytes are taken.
 class Port : public link::Sink {
@@ -27,6 +31,9 @@ class Port : public link::Sink {
   virtual uint32_t dropped_bytes() { return 0; }
   // Free bytes of the heap, now and at the worst moment since boot; 0 where nothing is allocated at run time.
   virtual void heap(uint32_t* now, uint32_t* low_water) { *now = *low_water = 0; }
+
+  // Of the chip, in tenths of a degree Celsius.
+  virtual int16_t temperature() { return kNoTemperature; }
 
  protected:
   ~Port() = default;
@@ -111,10 +118,12 @@ class Device {
   struct Picture {
     bool active = false;    // some of it has arrived
     bool complete = false;  // all of it has, and the results are there
-    uint16_t flags = 0;     // of the configuration when it began
+    bool thumbnail = false;  // the network input goes with the results; as configured when it began, like the flags
+    uint16_t flags = 0;
     link::Frame head = {};
     uint32_t next = 0;  // bytes received in order
     uint64_t first_us = 0;
+    link::Timing timing = {};
     link::Detections result = {};
   };
 
@@ -139,6 +148,11 @@ class Device {
   void infer(const link::Packet& packet);
   // Runs the model on what is in its input, and decodes.
   Status run_model(Picture* picture, uint64_t complete_us);
+  // Whether the network input of the number-th picture that has results is asked for.
+  bool thumbnail_due(uint32_t number) const {
+    return config_.thumbnail_every != 0 && number % config_.thumbnail_every == 0;
+  }
+  bool has_flag(link::ConfigFlags flag) const { return (config_.flags & static_cast<uint16_t>(flag)) != 0; }
   bool camera_may_run();
   bool fits(const CameraFrame& frame) const;
 
@@ -172,6 +186,7 @@ class Device {
   Viewer* viewer_ = nullptr;
   CameraFrame seen_ = {};  // the camera's last picture, for INFO
   FrameRate rate_;
+  StageTimes times_;
   uint32_t camera_inferences_ = 0;
   uint32_t faults_ = 0;
   NetworkSink sink_ = {};

@@ -7,7 +7,7 @@
 namespace uhd {
 namespace link {
 
-constexpr uint16_t kProtocolVersion = 2;
+constexpr uint16_t kProtocolVersion = 3;
 constexpr uint32_t kMaxPayload = 4096;  // bytes of payload in one frame
 constexpr uint32_t kMaxBody = 4103;  // type, sequence number, payload and CRC
 constexpr uint32_t kMaxEncoded = 4120;  // a body after COBS, without the zero bytes around it
@@ -20,6 +20,7 @@ constexpr uint32_t kTypeLast = 191;  // largest message type
 constexpr uint32_t kShutdownMagic = 1145980232;  // the value that SHUTDOWN must carry
 constexpr uint32_t kFirstFault = 32;  // error codes from here on are faults of the device: bit n of faults is code 32 + n
 constexpr uint32_t kCameraFrames = 2147483648;  // frame_id from here on are pictures of the device's own camera, counted from 1
+constexpr uint32_t kTimedPictures = 32;  // pictures that the times in STATS are of, at most
 constexpr uint32_t kHostPauseMs = 5000;  // so long after the last FRAME the device's own camera goes on
 
 enum class FrameFormat : uint16_t {
@@ -30,13 +31,13 @@ enum class FrameFormat : uint16_t {
 
 enum class ConfigFlags : uint16_t {
   kSendOutputs = 1,  // send the integer output tensors of every frame as OUTPUT
-  kSendThumbnail = 2,  // send the network input of every frame as THUMBNAIL
+  kSendTiming = 2,  // send TIMING before every DETECTIONS
   kStream = 4,  // send the results of the device's own camera as they come
 };
 
-enum class Source : uint16_t {
-  kHost = 0,  // a picture that the host sent
-  kCamera = 1,  // a picture of the device's own camera
+enum class DetectionFlags : uint16_t {
+  kCamera = 1,  // a picture of the device's own camera; otherwise one that the host sent
+  kClasses = 2,  // the classes of the boxes follow their rows; otherwise all are of class 0
 };
 
 enum class CameraFormat : uint16_t {

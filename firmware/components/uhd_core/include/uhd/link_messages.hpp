@@ -38,16 +38,14 @@ static_assert(offsetof(TensorRow, exponent) == 127, "packed");
 
 // A detection. Not clipped: corners may lie outside the picture.
 struct __attribute__((packed, aligned(4))) Box {
-  static constexpr size_t kSize = 16;  // on the wire; in memory a multiple of 4
+  static constexpr size_t kSize = 10;  // on the wire; in memory a multiple of 4
   uint16_t cx = 0;  // centre x in 1/65535 of the picture's width
   uint16_t cy = 0;  // centre y in 1/65535 of the picture's height
-  uint32_t width = 0;  // in 1/65535 of the picture's width; may exceed the picture
-  uint32_t height = 0;  // in 1/65535 of the picture's height; may exceed the picture
+  uint16_t width = 0;  // in 1/16384 of the picture's width; may exceed the picture, up to 65535 / 16384 of it
+  uint16_t height = 0;  // in 1/16384 of the picture's height; the same
   uint16_t score = 0;  // in 1/65535
-  uint8_t cls = 0;  // class index
-  uint8_t reserved = 0;  // 0
 };
-static_assert(offsetof(Box, reserved) == 15, "packed");
+static_assert(offsetof(Box, score) == 8, "packed");
 
 // Start a session: default configuration, no picture in flight. Answer: INFO, or ERROR VERSION.
 struct __attribute__((packed, aligned(4))) Hello {
@@ -61,14 +59,16 @@ static_assert(offsetof(Hello, reserved) == 2, "packed");
 // Replace the configuration. Answer: ACK, or ERROR BAD_CONFIG.
 struct __attribute__((packed, aligned(4))) Config {
   static constexpr uint8_t kType = 0x82;
-  static constexpr size_t kSize = 10;  // on the wire; in memory a multiple of 4
+  static constexpr size_t kSize = 14;  // on the wire; in memory a multiple of 4
   uint16_t score_threshold = 0;  // keep score >= this / 65535; 0 keeps every score above 0
   uint16_t nms_iou = 0;  // drop a box whose IoU with a better one of its class is >= this / 65535
   uint16_t top_k = 0;  // best candidates that enter suppression, 1 to MAX_CANDIDATES
   uint16_t limit = 0;  // best boxes that leave it, 1 to MAX_DETECTIONS
   uint16_t flags = 0;  // ConfigFlags
+  uint16_t thumbnail_every = 0;  // n: the network input of every n-th picture goes with its results; 0: none
+  uint16_t results_every = 0;  // n: with STREAM, the results of every n-th picture of the camera, at least 1
 };
-static_assert(offsetof(Config, flags) == 8, "packed");
+static_assert(offsetof(Config, results_every) == 12, "packed");
 
 // A piece of a picture. offset == total and no data asks for the state, or the results, again. Answer: ACK.
 // Followed by data bytes.
@@ -149,24 +149,17 @@ struct __attribute__((packed, aligned(4))) Ack {
 };
 static_assert(offsetof(Ack, credit) == 12, "packed");
 
-// The boxes of a picture. Sent after its OUTPUT and THUMBNAIL messages.
-// Followed by rows of `Box`.
+// The boxes of a picture, the last message of its results.
+// Followed by rows of `Box`; then, with CLASSES in `flags`, one byte a row: `cls`.
 struct __attribute__((packed, aligned(4))) Detections {
   static constexpr uint8_t kType = 0xA3;
-  static constexpr size_t kSize = 44;  // on the wire; in memory a multiple of 4
+  static constexpr size_t kSize = 8;  // on the wire; in memory a multiple of 4
   uint32_t frame_id = 0;  // the picture
-  uint64_t timestamp_us = 0;  // device clock when the picture was complete
-  uint32_t receive_us = 0;  // first piece to last piece; CAMERA: how long the picture waited
-  uint32_t preprocess_us = 0;  // turning the picture into network input (of receive_us where it came in pieces)
-  uint32_t inference_us = 0;  // the model
-  uint32_t decode_us = 0;  // decode and suppression
-  uint64_t inference_ticks = 0;  // the model in CPU cycles; instructions where the emulator counts them
-  uint16_t candidates = 0;  // cells above the score threshold
-  uint16_t count = 0;  // rows in the tail, best score first
-  uint16_t source = 0;  // Source
-  uint16_t reserved = 0;  // 0
+  uint16_t candidates = 0;  // cells above the score threshold; 65535 stands for more
+  uint8_t count = 0;  // rows in the tail, best score first
+  uint8_t flags = 0;  // DetectionFlags
 };
-static_assert(offsetof(Detections, reserved) == 42, "packed");
+static_assert(offsetof(Detections, flags) == 7, "packed");
 
 // A piece of an output tensor: int8 or int16, NHWC.
 // Followed by data bytes.
@@ -198,10 +191,10 @@ struct __attribute__((packed, aligned(4))) Thumbnail {
 };
 static_assert(offsetof(Thumbnail, offset) == 16, "packed");
 
-// Counters since boot.
+// Counters since boot, and the times of the last pictures.
 struct __attribute__((packed, aligned(4))) Stats {
   static constexpr uint8_t kType = 0xA6;
-  static constexpr size_t kSize = 76;  // on the wire; in memory a multiple of 4
+  static constexpr size_t kSize = 128;  // on the wire; in memory a multiple of 4
   uint64_t uptime_us = 0;  // device clock
   uint32_t memory_used = 0;  // bytes taken of the memory given at start
   uint32_t memory_size = 0;  // bytes given at start
@@ -214,6 +207,20 @@ struct __attribute__((packed, aligned(4))) Stats {
   uint32_t camera_restarts = 0;  // times it was set up again because it had stopped
   uint32_t camera_inferences = 0;  // of those that went through the model
   uint32_t camera_fps_x10 = 0;  // pictures through the model in the last second or more, times 10
+  int16_t temperature_x10 = 0;  // of the chip, in tenths of a degree Celsius; -32768: no sensor
+  uint16_t timed_pictures = 0;  // pictures that the times below are of: the last ones, at most TIMED_PICTURES
+  uint32_t preprocess_min_us = 0;  // min of the last pictures' preprocess_us as in TIMING
+  uint32_t preprocess_median_us = 0;  // median of the last pictures' preprocess_us as in TIMING
+  uint32_t preprocess_max_us = 0;  // max of the last pictures' preprocess_us as in TIMING
+  uint32_t inference_min_us = 0;  // min of the last pictures' inference_us
+  uint32_t inference_median_us = 0;  // median of the last pictures' inference_us
+  uint32_t inference_max_us = 0;  // max of the last pictures' inference_us
+  uint32_t decode_min_us = 0;  // min of the last pictures' decode_us
+  uint32_t decode_median_us = 0;  // median of the last pictures' decode_us
+  uint32_t decode_max_us = 0;  // max of the last pictures' decode_us
+  uint32_t total_min_us = 0;  // min of the last pictures' sum of the three
+  uint32_t total_median_us = 0;  // median of the last pictures' sum of the three
+  uint32_t total_max_us = 0;  // max of the last pictures' sum of the three
   uint32_t frames_received = 0;  // good frames since boot
   uint32_t crc_errors = 0;  // frames whose CRC did not match
   uint32_t malformed = 0;  // bytes between zeros that are no frame: bad COBS, too short, text
@@ -221,7 +228,21 @@ struct __attribute__((packed, aligned(4))) Stats {
   uint32_t unknown = 0;  // frames of a type this side does not know
   uint32_t inferences = 0;  // pictures that went through the model
 };
-static_assert(offsetof(Stats, inferences) == 72, "packed");
+static_assert(offsetof(Stats, inferences) == 124, "packed");
+
+// Where the time of a picture went, with SEND_TIMING. Sent just before DETECTIONS.
+struct __attribute__((packed, aligned(4))) Timing {
+  static constexpr uint8_t kType = 0xA8;
+  static constexpr size_t kSize = 36;  // on the wire; in memory a multiple of 4
+  uint32_t frame_id = 0;  // the picture
+  uint64_t timestamp_us = 0;  // device clock when the picture was complete; CAMERA: when it was captured
+  uint32_t receive_us = 0;  // first piece to last piece; CAMERA: how long the picture waited
+  uint32_t preprocess_us = 0;  // turning the picture into network input (of receive_us where it came in pieces)
+  uint32_t inference_us = 0;  // the model
+  uint32_t decode_us = 0;  // decode and suppression
+  uint64_t inference_ticks = 0;  // the model in CPU cycles; instructions where the emulator counts them
+};
+static_assert(offsetof(Timing, inference_ticks) == 28, "packed");
 
 // A request was refused, or (code FIRST_FAULT and up, reply_type 0) something failed; the text says what.
 // Followed by UTF-8 text.
