@@ -30,8 +30,9 @@ SHELVES = {
     "train": 6,
     "codegen": 6,
     "device": 7,
-    "viewer": 8,
-    "host": 9,
+    "bridge": 8,
+    "viewer": 9,
+    "host": 10,
 }
 
 

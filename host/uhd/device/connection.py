@@ -16,6 +16,16 @@ from uhd.errors import DeviceError
 _CODES = CODES["ErrorCode"]
 
 
+#: Hears what passes on a link: (``TO_DEVICE``, ``TO_HOST`` or ``CONSOLE``, type, sequence number, payload). A line of
+#: console text is UTF-8, its numbers are 0.
+Tap = Callable[[str, int, int, bytes], None]
+TO_DEVICE, TO_HOST, CONSOLE = "to device", "to host", "console"
+
+
+class VersionError(DeviceError):
+    """The device speaks another protocol version."""
+
+
 class SessionLost(Exception):
     """The device knows of no session: it has restarted."""
 
@@ -35,13 +45,19 @@ class Connection:
     """
 
     def __init__(
-        self, port: Port, timeout: float, retries: int, on_console: Callable[[str], None] | None = None
+        self,
+        port: Port,
+        timeout: float,
+        retries: int,
+        on_console: Callable[[str], None] | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self.port, self.timeout, self.retries = port, timeout, retries
         self.decoder = Decoder()
         self.counters = ClientCounters()
         self.console: deque[str] = deque(maxlen=200)
         self._on_console = on_console
+        self._tap = tap
         self._inbox: deque[Frame] = deque()
         self._seq = 0
 
@@ -49,7 +65,10 @@ class Connection:
         """Send a message; returns its sequence number."""
         seq = self._seq
         self._seq = (seq + 1) & 0xFFFF
-        self.port.write(encode_frame(MESSAGES[name].type, seq, pack(name, tail, **values)))
+        payload = pack(name, tail, **values)
+        if self._tap:
+            self._tap(TO_DEVICE, MESSAGES[name].type, seq, payload)
+        self.port.write(encode_frame(MESSAGES[name].type, seq, payload))
         return seq
 
     def receive(self, deadline: float) -> Message | None:
@@ -67,7 +86,11 @@ class Connection:
             for item in self.decoder.feed(data):
                 if isinstance(item, Frame):
                     self._inbox.append(item)
+                    if self._tap:
+                        self._tap(TO_HOST, item.type, item.seq, item.payload)
                 else:
+                    if self._tap:
+                        self._tap(CONSOLE, 0, 0, item.encode())
                     self.console.append(item)
                     if self._on_console:
                         self._on_console(item)
@@ -110,7 +133,7 @@ class Connection:
             return None
         version = int.from_bytes(frame.payload[:2], "little")
         if BY_TYPE[frame.type].name in ("INFO", "ERROR") and version != PROTOCOL_VERSION:
-            raise DeviceError(
+            raise VersionError(
                 f"{self.port.name}: the device speaks protocol version {version}, this host version {PROTOCOL_VERSION}",
                 hint="use firmware and host tools of the same release",
             )
