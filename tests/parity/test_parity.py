@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from support.scene_folder import write_scenes
 from uhd.data.yolo import Sample, load_split
 from uhd.device.detectors import Detection
-from uhd.device.parity import digest, run_parity
+from uhd.device.parity import run_parity
+from uhd.device.parity_record import digest
 from uhd.errors import DataError
 from uhd.manifest import ModelManifest
 

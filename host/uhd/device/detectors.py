@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uhd.device.build import Component
+from uhd.device.frames import CameraFrame
+from uhd.device.ports import Port
+from uhd.device.results import Result
 from uhd.errors import ConfigError
 from uhd.manifest import ModelManifest
 
@@ -37,10 +40,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Detection:
-    """What one engine found in one picture."""
+    """What one engine found in one picture.
+
+    ``network``: the network input that it made of a camera frame, if it tells; ``timings``: a device's own (µs, and
+    ``round_trip_s``); ``link``: what the transfer took, as counts by name.
+    """
 
     rows: NDArray[np.float64]
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
+    network: NDArray[np.uint8] | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    link: dict[str, int] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -49,6 +59,13 @@ class Detector(Protocol):
     name: str
 
     def detect(self, network_input: NDArray[np.uint8]) -> Detection: ...
+
+
+@runtime_checkable
+class FrameDetector(Protocol):
+    """A detector that makes the network input of a camera frame itself."""
+
+    def detect_frame(self, frame: CameraFrame) -> Detection: ...
 
 
 def decode_float(maps: dict[str, NDArray[Any]], manifest: ModelManifest, settings: Settings) -> NDArray[np.float64]:
@@ -143,11 +160,18 @@ class TwinDetector:
         rows, outputs = self._twin.detect(network_input, s.score_threshold, s.nms_iou, s.top_k, s.limit)
         return Detection(rows, outputs)
 
+    def detect_frame(self, frame: CameraFrame) -> Detection:
+        size = self._twin.info.input.shape[1:3]
+        network = self._twin.camera_to_network(frame.data, frame.width, frame.height, frame.stride, (size[0], size[1]))
+        return replace(self.detect(network), network=network)
+
 
 class DeviceDetector:
     """A device on a link: an emulator or a board."""
 
-    def __init__(self, client: Any, name: str, settings: Settings, *, want_outputs: bool) -> None:
+    def __init__(
+        self, client: Any, name: str, settings: Settings, *, want_outputs: bool, want_input: bool = False
+    ) -> None:
         self.name = name
         self.client = client
         client.configure(
@@ -156,11 +180,17 @@ class DeviceDetector:
             top_k=settings.top_k,
             limit=settings.limit,
             send_outputs=want_outputs,
+            send_thumbnail=want_input,
         )
 
     def detect(self, network_input: NDArray[np.uint8]) -> Detection:
-        result = self.client.infer_network(network_input)
-        return Detection(result.rows, result.outputs)
+        return self._detection(self.client.infer_network(network_input))
+
+    def detect_frame(self, frame: CameraFrame) -> Detection:
+        return self._detection(self.client.infer_camera(frame.data, frame.width, frame.height, frame.stride))
+
+    def _detection(self, result: Result) -> Detection:
+        return Detection(result.rows, result.outputs, result.thumbnail, asdict(result.timings))
 
 
 def check_engines(names: Sequence[str]) -> list[str]:
@@ -176,11 +206,20 @@ def check_engines(names: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def open_detector(
-    engine: str, component: Component, settings: Settings, *, want_outputs: bool = False, port: str | None = None
+    engine: str,
+    component: Component,
+    settings: Settings,
+    *,
+    want_outputs: bool = False,
+    want_input: bool = False,
+    port: str | None = None,
+    through: Callable[[Port], Port] = lambda port: port,
 ) -> Iterator[Detector]:
     """A ready detector of that engine; an emulator is booted and ended again. ``port``: that of the engine ``device``.
 
-    Raises ``ConfigError`` for an unknown engine, and for a device without a port.
+    ``want_outputs``, ``want_input``: a device sends its output maps, and the network input it made of a camera frame.
+    ``through`` is put between a device and its port. Raises ``ConfigError`` for an unknown engine, and for a device
+    without a port.
     """
     (engine,) = check_engines([engine])
     if engine == "onnx":
@@ -197,9 +236,9 @@ def open_detector(
             raise ConfigError("engine device needs a port", hint="give --port, such as /dev/ttyACM0")
         link = open_port(port)
         try:
-            client = DeviceClient(link)
+            client = DeviceClient(through(link))
             client.hello(expect_hash=component.espdl_sha256)
-            yield DeviceDetector(client, "device", settings, want_outputs=want_outputs)
+            yield DeviceDetector(client, "device", settings, want_outputs=want_outputs, want_input=want_input)
         finally:
             link.close()
     else:
@@ -207,6 +246,6 @@ def open_detector(
         from uhd.device.qemu import QemuDevice, build_elf
 
         with QemuDevice(build_elf(component.folder, component.folder.parent)) as device:
-            client = DeviceClient(device.port)
+            client = DeviceClient(through(device.port))
             client.hello(expect_hash=component.espdl_sha256)
-            yield DeviceDetector(client, "qemu", settings, want_outputs=want_outputs)
+            yield DeviceDetector(client, "qemu", settings, want_outputs=want_outputs, want_input=want_input)
