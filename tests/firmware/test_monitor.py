@@ -182,6 +182,22 @@ def test_the_emulated_device_says_who_it_is() -> None:
     assert re.search(
         r"^<< INFO fake, variant \S+, for \S+: input \d+x\d+x\d, .* health OK, protocol \d", done.stdout, re.M
     )
+    assert re.search(r"^<< STATS .*temperature_x10=-32768.*frames_received=2\b", done.stdout, re.M)
+    assert re.search(r"^-- host: frames 2, crc_errors 0", done.stdout, re.M)
+
+
+def test_a_line_that_loses_everything_shows_what_it_did(line: tuple[int, str]) -> None:
+    board, path = line
+    command = [sys.executable, "-m", "uhd.host", "monitor", "--port", path, "--hello", "--seconds", "2"]
+    process = subprocess.Popen(
+        [*command, "--drop-rate", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None and "baud" in process.stderr.readline()
+    os.write(board, detections(1) * 3)
+    out, _ = process.communicate()
+    assert process.returncode == 0 and "DETECTIONS" not in out
+    assert re.search(r"^-- line to device: bytes (\d+), dropped \1, flipped 0$", out, re.M)
+    assert re.search(r"^-- line to host: bytes \d+, dropped \d+, flipped 0$", out, re.M)
 
 
 @pytest.mark.parametrize("key", [b"\x1d", None], ids=["Ctrl-]", "Ctrl-C"])

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from uhd.host.loss import loss_options
+
 if TYPE_CHECKING:
+    from uhd.device.lossy import Loss
     from uhd.device.ports import FdPort
 
 EPILOG = """\b
@@ -21,6 +24,7 @@ Examples:
   python -m uhd.host monitor --port /dev/ttyACM0 --hello
   python -m uhd.host monitor --port /dev/ttyUSB0 --variant R --target esp32s3 --timestamps
   python -m uhd.host monitor --port socket://127.0.0.1:5444 --seconds 10
+  python -m uhd.host monitor --port /dev/ttyACM0 --hello --drop-rate 1e-3 --flip-rate 1e-5
 """
 
 #: Ctrl-].
@@ -38,6 +42,7 @@ _END = b"\x1d"
 @click.option("--target", type=click.Choice(["esp32s3", "esp32p4"]), help="Chip of the board, with --variant.")
 @click.option("--preset", default="speed", show_default=True, help="Precision preset, with --variant.")
 @click.option("--build", type=click.Path(path_type=Path), help="Build folder or ELF file that explains crashes.")
+@loss_options
 def command(
     port: str | None,
     baud: int,
@@ -49,11 +54,13 @@ def command(
     target: str | None,
     preset: str,
     build: Path | None,
+    loss: Loss,
 ) -> int:
     """Show what a board says: its console text, and a line for each message of the link.
 
     Ends with Ctrl-] or Ctrl-C. When the board goes away, for example because it restarts, it is waited for. Addresses
-    of a crash become source lines where the build and a fitting addr2line are on this machine.
+    of a crash become source lines where the build and a fitting addr2line are on this machine. What was counted on
+    this side is shown at the end; with --hello, what the device has counted is, too.
     """
     from uhd.errors import ConfigError
 
@@ -63,7 +70,17 @@ def command(
         from uhd.host.flash import build_folder
 
         build = build_folder(variant, target, preset, None)
-    return run(port, baud, hello=hello, timestamps=timestamps, raw=raw, seconds=seconds, build=build, chip=target or "")
+    return run(
+        port,
+        baud,
+        hello=hello,
+        timestamps=timestamps,
+        raw=raw,
+        seconds=seconds,
+        build=build,
+        chip=target or "",
+        loss=loss,
+    )
 
 
 def run(
@@ -77,8 +94,11 @@ def run(
     build: Path | None = None,
     chip: str = "",
     patience: float = 0.0,
+    loss: Loss | None = None,
 ) -> int:
-    """Watch a port until the user ends it; returns the exit code. ``patience``: as in ``Options``."""
+    """Watch a port until the user ends it; returns the exit code. ``patience``: as in ``Options``; ``loss``: of a line
+    that is put before the port.
+    """
     from uhd.device.monitor import Monitor, Options
     from uhd.device.panic import Decoder, find_addr2line, find_elf
     from uhd.device.serial_ports import check_access, choose_port
@@ -98,7 +118,7 @@ def run(
     click.echo(f"{path} at {baud} baud; Ctrl-] or Ctrl-C ends", err=True)
     with _keys() as ended, contextlib.suppress(KeyboardInterrupt):
         options = Options(timestamps, raw, hello, seconds, patience)
-        Monitor(_opener(path, baud), _write, ended, options, crashes).run()
+        Monitor(_opener(path, baud), _write, ended, options, crashes, loss).run()
     return 0
 
 
