@@ -29,6 +29,7 @@ SHELVES = {
     "quantize": 5,
     "train": 6,
     "codegen": 6,
+    "predict": 7,
     "device": 7,
     "bridge": 8,
     "viewer": 9,

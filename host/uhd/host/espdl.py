@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.espdl_predict import command as predict_command
 from uhd.host.ui import emit_json, human_bytes, print_table
 
 if TYPE_CHECKING:
@@ -180,3 +181,6 @@ def run_command(model: Path, source: Path, output: Path, engine: str, target: st
     print_table(
         f"{output} ({engine}, {seconds:.2f} s)", rows, ("output", "shape", "dtype", "exponent", "lowest", "highest")
     )
+
+
+command.add_command(predict_command)
