@@ -10,13 +10,13 @@ from uhd.predict.latency import Chip, Rates
 from uhd.predict.published import published
 
 #: Before fitting: clock, data cache, and bandwidths beside PSRAM's, which is fitted (flash: quad SPI at 80 MHz;
-#: SRAM: a vector load a cycle). The factors of unaligned, int16 and depthwise convolutions were chosen by the error on points
-#: left out, among 1, 1.4, 2 and 2, 3 and 1, 6, 10.
+#: SRAM: a vector load a cycle). The factors of unaligned, int16 and depthwise convolutions were chosen by the error on
+#: points left out, among 1, 1.4, 2 and 2, 3 and 1, 6, 10.
 _S3 = Chip("esp32s3", 240e6, 64 * 1024, {"psram": 60e6, "flash": 40e6, "sram": 16 * 240e6}, Rates(0.2, 30.0), True)
 
 #: No latency of these models on an ESP32-P4 is published. ESP-DL's kernel benchmark gives about the same
-#: multiply-accumulates a cycle as on the S3; the level 2 cache of 256 KB takes the place of the S3's 64 KB, and PSRAM is
-#: 16 bits wide at 200 MHz, of which the same share is assumed to be reached.
+#: multiply-accumulates a cycle as on the S3; the level 2 cache of 256 KB takes the place of the S3's 64 KB, and PSRAM
+#: is 16 bits wide at 200 MHz, of which the same share is assumed to be reached.
 _P4_CACHE, _P4_CLOCK, _P4_PSRAM = 256 * 1024, 360e6, 5.0
 
 
