@@ -6,7 +6,6 @@ import contextlib
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -94,7 +93,7 @@ class Plug:
                 self._after = 0
                 address = self._listener.getsockname()
                 self._listener.close()
-                time.sleep(self._absent)  # nobody can see that nobody connects
+                self._stop.wait(self._absent)
                 self._listener = socket.create_server(address)
 
     def _carry(self, connection: socket.socket) -> None:

@@ -33,8 +33,10 @@ FLOAT, FLOAT_FRAME = "onnx", "onnx-frame"
 
 
 #: Counts of the link that are always told: of photos, of the session, of the host's decoder.
-LINK = ("attempts", "sent_again", "reconnects", "restarts", "retries", "stale", "frames", "frames_missing")
-LINK += ("crc_errors", "malformed")
+LINK = (
+    *("attempts", "sent_again", "reconnects", "restarts", "retries"),
+    *("stale", "frames", "frames_missing", "crc_errors", "malformed"),
+)
 
 
 @dataclass
