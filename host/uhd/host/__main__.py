@@ -15,6 +15,7 @@ from uhd.errors import UhdError
 COMMANDS: dict[str, str] = {
     "build-fw": "Quantize a variant, generate its component and build the firmware.",
     "flash": "Write a built firmware, or one partition, to a board.",
+    "view": "Show what a device sees, live, in the browser or in the terminal.",
     "monitor": "Show what a board says: console text and messages.",
     "erase": "Erase a board's flash, or one partition of it.",
     "size": "Show what a built firmware weighs, by component.",
