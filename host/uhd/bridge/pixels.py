@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from uhd.errors import DataError
-
 #: Longest side of a photo that is shown, in pixels.
 MOST_SHOWN = 640
 _QUALITY = 85
+#: Channels of a network input that is a picture.
+SHOWN_CHANNELS = (1, 2, 3)
 
 
 def rgb_of_network(network: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -24,7 +24,7 @@ def rgb_of_network(network: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if channels == 1:
         return np.repeat(network, 3, axis=2)
     if channels != 2:
-        raise DataError(f"a network input of {channels} channels cannot be shown")
+        raise ValueError(f"a network input of {channels} channels is no picture")
     even = width - width % 2
     if not even:
         return np.repeat(network[..., :1], 3, axis=2)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from uhd.bridge import events
-from uhd.bridge.pixels import rgb_of_network
+from uhd.bridge.pixels import SHOWN_CHANNELS, rgb_of_network
 from uhd.bridge.recording import CONSOLE, NOTE, TO_DEVICE, TO_HOST, Record
 from uhd.device.messages import CODES, ENUMS, LIMITS, MESSAGES, Message, unpack
 from uhd.device.results import DeviceInfo, Tensor, device_info, fault_names, result
@@ -22,6 +21,8 @@ _CAMERA_FRAMES = LIMITS["CAMERA_FRAMES"][0]
 _NETWORK_U8 = CODES["FrameFormat"]["NETWORK_U8"]
 _FAULT_TEXTS = {code: text for _, code, text in ENUMS["ErrorCode"]}
 _TIMES = ("receive_us", "preprocess_us", "inference_us", "decode_us", "timestamp_us")
+#: Bytes of the largest network input that is kept to be shown: a device may say that its input is anything.
+_MOST_PIXELS = 1 << 20
 #: Seconds over which pictures are counted for ``fps``.
 _FPS_WINDOW = 2.0
 #: Pictures of the host whose photo is remembered: only one is in flight, but results may come late.
@@ -76,6 +77,7 @@ class Translator:
         self._flights: OrderedDict[int, _Flight] = OrderedDict()
         self.photo: NotedPhoto | None = None  # that pictures which begin now are of
         self._last = {"camera": -1, "host": -1}
+        self._told: events.Device | None = None
         self._faults = 0
         self._stats: dict[str, int] = {}
         self._times: deque[float] = deque(maxlen=1024)
@@ -108,10 +110,15 @@ class Translator:
                 self._configs.popitem(last=False)
         elif message.name == "FRAME" and message["frame_id"] < _CAMERA_FRAMES:
             flight = self._flight(message["frame_id"])
-            shape = self._info.input.shape if self._info else (0,)
-            if message["format"] == _NETWORK_U8 and not flight.photo and message["total"] == math.prod(shape):
+            if message["format"] == _NETWORK_U8 and not flight.photo and message["total"] == self._pixels():
                 flight.take(message, message["total"])
         return []
+
+    def _pixels(self) -> int:
+        """Bytes of the network input; -1 for one that cannot be shown."""
+        _, height, width, channels = self._info.input.shape if self._info else (1, 0, 0, 0)
+        total = height * width * channels
+        return total if 0 < total <= _MOST_PIXELS and channels in SHOWN_CHANNELS else -1
 
     def _flight(self, frame_id: int) -> _Flight:
         if frame_id not in self._flights:
@@ -134,11 +141,19 @@ class Translator:
             self._info = device_info(message)
         except ValueError:
             return []
-        self._flights.clear()
-        self._configs.clear()
+        self._flights.clear()  # a session begins, and its pictures are counted from 1 again
         self._last = {"camera": -1, "host": -1}
-        told = [self._device()] if self._model and self._model.get("model_hash") == self._info.model_hash else []
-        return [*told, *self._faults_now(message["faults"])]
+        return [*self._device_now(), *self._faults_now(message["faults"])]
+
+    def _device_now(self) -> list[events.Event]:
+        """The device, once it and its model are known, and if that is news: INFO comes as often as HELLO was sent."""
+        if not self._info or not self._model or self._info.model_hash != self._model["model_hash"]:
+            return []
+        device = self._device()
+        if self._told and replace(device, t=self._told.t, wall=self._told.wall) == self._told:
+            return []
+        self._told = device
+        return [device]
 
     def _device(self) -> events.Device:
         assert self._info and self._model
@@ -173,9 +188,8 @@ class Translator:
         ]  # fmt: skip
 
     def _thumbnail(self, message: Message) -> list[events.Event]:
-        shape = self._info.input.shape if self._info else (0,)
         sizes = (message["height"], message["width"], message["channels"])
-        if shape[1:] == sizes and message["total"] == math.prod(shape):
+        if self._info and self._info.input.shape[1:] == sizes and message["total"] == self._pixels():
             self._flight(message["frame_id"]).take(message, message["total"])
         return []
 
@@ -250,8 +264,9 @@ class Translator:
                 state, text, port = _text(note, "state"), _text(note, "text"), _text(note, "port")
                 if state not in events.STATES:
                     raise DataError(f"there is no state {state[:20]!r}")
-                if state in ("gone", "connecting"):
+                if state == "gone":
                     self._flights.clear()
+                    self._told = None
                 return [events.State(*self._now, state, text, port)]  # type: ignore[arg-type]
             if name == "model":
                 self._model = {
@@ -260,8 +275,7 @@ class Translator:
                     "accuracy": [dict(item) for item in _list(note, "accuracy")],
                     "resize_mode": _text(note, "resize_mode"),
                 }
-                known = self._info is not None and self._info.model_hash == self._model["model_hash"]
-                return [self._device()] if known else []
+                return self._device_now()
             if name == "photo":
                 self.photo = _photo(note) if note.get("name") is not None else None
             elif name == "host":

@@ -23,28 +23,24 @@ Examples:
 """
 
 
-class Speed(click.ParamType):
-    """A factor, or ``max`` (0)."""
-
-    name = "factor"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """See click."""
-        if value == "max":
-            return 0.0
-        try:
-            factor = float(value)
-        except ValueError:
-            factor = -1.0
-        if not 0 < factor <= 1000:
-            self.fail(f"{value} is no speed: give a number above 0, such as 2, or max", param, ctx)
-        return factor
+def _speed(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A factor; 0 stands for ``max``."""
+    if value is None or value == "max":
+        return None if value is None else 0.0
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = -1.0
+    if not 0 < factor <= 1000:
+        raise click.BadParameter(f"{value} is no speed: give a number above 0, such as 2, or max")
+    return factor
 
 
 @click.command(epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--speed", type=Speed(), help="1 as it was, 2 twice as fast, max as fast as it goes.  [default: 1, and max "
-              "where nobody watches]")  # fmt: skip
+@click.option("--speed", metavar="FACTOR", callback=_speed,
+              help="1 as it was, 2 twice as fast, max as fast as it goes.  [default: 1 for watchers, else max]",
+              )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout; with --map, the figures.")
 @click.option("--output", type=click.Path(path_type=Path), help="Events as JSON lines to this file.")
 @click.option("--images", is_flag=True, help="Pixels, too, in JSON lines.")
