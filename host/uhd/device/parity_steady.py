@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uhd.device.counters import line_counters
 from uhd.device.detectors import Detection, DeviceDetector
 from uhd.device.frames import CameraFrame
 from uhd.errors import DeviceError
@@ -132,4 +133,6 @@ def _counted(detector: DeviceDetector) -> Counter[str]:
     connection = detector.client.connection
     counters = asdict(connection.counters) | asdict(connection.decoder.counters)
     counters["frames_missing"] = counters.pop("lost")  # of the device's frames, not of photos
+    for direction, line in line_counters(connection.port).items():
+        counters |= {f"{direction}, {name}": count for name, count in line.items()}
     return Counter({name: value for name, value in counters.items() if isinstance(value, int)})

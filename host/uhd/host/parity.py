@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.loss import loss_options
 from uhd.host.ui import emit_json, print_table, track
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from uhd.data.yolo import Sample
     from uhd.device.build import Component, Request
     from uhd.device.detectors import Settings
+    from uhd.device.lossy import Loss
     from uhd.device.parity import ParityReport
 
 EPILOG = """\b
@@ -25,6 +27,7 @@ Examples:
   python -m uhd.host parity --target qemu --photos val/ --inject camera
   python -m uhd.host parity --target esp32s3 --port /dev/ttyACM0 --photos val/
   python -m uhd.host parity --target esp32s3 --port /dev/ttyACM0 --photos val/ --resume
+  python -m uhd.host parity --target qemu --photos val/ --limit 20 --drop-rate 1e-4 --flip-rate 1e-5
 """
 
 
@@ -67,6 +70,7 @@ Examples:
     help="Seconds to wait for an unplugged device.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@loss_options
 def command(
     photos: Path,
     target: str,
@@ -84,6 +88,7 @@ def command(
     attempts: int,
     wait: float,
     as_json: bool,
+    loss: Loss,
 ) -> int:
     """Compare float model, host twin and device on a folder of photos.
 
@@ -120,7 +125,7 @@ def command(
         if known and not as_json:
             click.echo(f"taken up: {known} of {len(samples)} photos are in {state}", err=True)
         try:
-            report = _run(samples, component, settings, names, journal, inject, port, attempts, wait, as_json)
+            report = _run(samples, component, settings, names, journal, inject, port, loss, attempts, wait, as_json)
         except BaseException:
             kept = sum(not record.lost for record in journal.records.values())
             click.echo(f"{kept} of {len(samples)} photos are kept; go on with: {again}", err=True)
@@ -144,6 +149,7 @@ def _run(
     journal: Any,
     inject: str,
     port: str | None,
+    loss: Loss,
     attempts: int,
     wait: float,
     quiet: bool,
@@ -171,6 +177,7 @@ def _run(
                 want_outputs=True,
                 want_input=inject == "camera",
                 port=port,
+                through=loss.wrap,
             )
             if name in ("qemu", "device"):
                 steady: Any = SteadyDevice(name, connect, attempts=attempts, patience=wait, note=_note)
