@@ -288,6 +288,20 @@ def test_noise_between_requests_is_counted_only(talk: Talk) -> None:
     assert stats[0]["frames_received"] == 2
 
 
+@pytest.mark.parametrize("name", [name for name, spec in MESSAGES.items() if spec.direction == "to device"])
+def test_requests_cut_off_at_every_offset(talk: Talk, name: str) -> None:
+    """T5 at the device: nothing is answered, nothing changes, and the next request is understood."""
+    tail = PICTURE[:9] if MESSAGES[name].tail else b""
+    good = {"HELLO": {"protocol_version": PROTOCOL_VERSION}, "FRAME": HEAD}.get(name, {})
+    frame = encode_frame(MESSAGES[name].type, 9, pack(name, tail, **good))
+    for cut in range(len(frame) - 1):
+        answers = talk.raw(frame[:cut] + encode_frame(MESSAGES["STATS_REQUEST"].type, 10))
+        assert [m.name for m in answers] == ["STATS"], cut
+    stats = talk.say("STATS_REQUEST")[0]
+    assert stats["frames_received"] == 1 + len(frame) - 1 + 1
+    assert stats["crc_errors"] + stats["malformed"] == len(frame) - 3  # all but the cuts that leave nothing or a zero
+
+
 def test_absurd_requests_never_harm_the_device(talk: Talk) -> None:
     """Well-framed messages with random content: each gets an answer or none, and the device lives on."""
     generator = random.Random(7)

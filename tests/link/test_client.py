@@ -398,6 +398,42 @@ def test_silent_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(client.connection.console) == lines
 
 
+class Truncated:
+    """A port whose answer to everything is cut off, and whose waits pass in no time. ``now``: its clock."""
+
+    name = "truncated"
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer, self.waiting, self.now = answer, b"", 100.0
+
+    def write(self, data: bytes, timeout: float = 5.0) -> None:
+        self.waiting = self.answer
+
+    def read(self, timeout: float) -> bytes:
+        data, self.waiting = self.waiting, b""
+        self.now += 0 if data else timeout
+        return data
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", [name for name, spec in MESSAGES.items() if spec.direction == "to host"])
+def test_answers_cut_off_at_every_offset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5 at the host: an error after the time-outs that were asked for and no more, whatever is cut off where."""
+    spec = MESSAGES[name]
+    values = {f.name: PROTOCOL_VERSION for f in spec.fields if f.name == "protocol_version"}
+    tails = {"text": b"why", "bytes": b"\0\1\2", "TensorRow": [{"name": b"x"}]}
+    frame = encode_frame(spec.type, 0, pack(name, tails.get(spec.tail, b""), **values))
+    for cut in range(len(frame) - 1):
+        port = Truncated(frame[:cut])
+        monkeypatch.setattr("uhd.device.connection.time.monotonic", lambda port=port: port.now)
+        client = DeviceClient(port, timeout=2, retries=1)
+        with pytest.raises(DeviceError, match="no answer to HELLO"):
+            client.hello()
+        assert port.now - 100 <= 2 * 2 * 1.1
+
+
 def test_info_of_another_layout_is_no_answer() -> None:
     port = Scripted(encode_frame(MESSAGES["INFO"].type, 0, pack("INFO", protocol_version=PROTOCOL_VERSION)[:-1]))
     client = DeviceClient(port, timeout=0.02, retries=1)

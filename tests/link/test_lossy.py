@@ -108,6 +108,25 @@ def test_one_lost_piece_costs_little() -> None:
     device.close()
 
 
+def test_half_of_the_frames_lost_each_way_fails_cleanly() -> None:
+    """T6: with the client's own number of retries, in bounded time, and the next try on a good line is exact."""
+    device = LossyDevice(31)
+    client = DeviceClient(device, timeout=0.01, patience=1)
+    client.configure(send_thumbnail=True)
+    width, height, stride = 800, 600, 1747  # 1 MiB
+    frame = np.random.default_rng(4).integers(0, 256, stride * height, dtype=np.uint8)
+    device.frame_rate = 0.5
+    started = time.monotonic()
+    with pytest.raises(DeviceError, match="picture 1: no answer, .* acknowledged"):
+        client.infer_camera(frame, width, height, stride)
+    assert time.monotonic() - started < 10
+    device.frame_rate = 0
+    result = client.infer_camera(frame, width, height, stride)
+    network = slow_camera_to_network(frame.tobytes(), width, height, stride, (64, 64))
+    np.testing.assert_array_equal(result.thumbnail, network)
+    device.close()
+
+
 @pytest.mark.parametrize("rate", [0.9, 1.0])
 def test_a_hopeless_link_fails_in_bounded_time(rate: float) -> None:
     device = LossyDevice(5)

@@ -17,10 +17,16 @@ _MAX_BODY = LIMITS["MAX_BODY"][0]
 #: What console text may not contain: control characters other than bell, backspace, tab, LF, FF, CR and escape.
 _NOT_TEXT = re.compile("[\x00-\x06\x0b\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 _BREAK = re.compile(rb"[\0\n]")
+#: So many blocks take as long one by one as by ``cobs_array``, and so many are looked at before the rest is guessed.
+_MANY, _LOOK = 300, 32
 
 
 def cobs_encode(data: bytes) -> bytes:
     """``data`` without zero bytes: each run between zeros is preceded by its length + 1, at most 254 a block."""
+    if data.count(0) > _MANY:
+        from uhd.device import cobs_array
+
+        return cobs_array.encode(data)
     out = bytearray()
     runs = data.split(b"\0")
     last = len(runs) - 1
@@ -36,17 +42,25 @@ def cobs_encode(data: bytes) -> bytes:
 
 
 def cobs_decode(data: bytes) -> bytes | None:
-    """The inverse; None if a block is longer than what is left."""
+    """The inverse, for ``data`` without zeros; None if a block is longer than what is left."""
     out = bytearray()
-    position, size = 0, len(data)
+    position, size, blocks = 0, len(data), 0
     while position < size:
-        end = position + data[position]
+        code = data[position]
+        end = position + code
         if end > size:
             return None
         out += data[position + 1 : end]
-        if data[position] != 0xFF and end < size:
+        if code != 0xFF and end < size:
             out.append(0)
         position = end
+        blocks += 1
+        # A short look tells how long the blocks are, hence how many there will be.
+        if blocks == _LOOK and (size - position) * _LOOK > _MANY * position:
+            from uhd.device import cobs_array
+
+            rest = cobs_array.decode(data[position:])
+            return None if rest is None else bytes(out) + rest
     return bytes(out)
 
 
@@ -102,15 +116,30 @@ class Decoder:
     def _events(self, data: bytes) -> Iterator[Frame | str]:
         position = 0
         while position < len(data):
-            match = _BREAK.search(data, position)
-            end = match.start() if match else len(data)
+            end = self._next_break(data, position)
             self._take(data[position:end])
-            if match and data[end] == 0:
-                yield from self._finish()
-            elif match:
-                self._take(b"\n")
-                yield from self._line()
+            if end < len(data):
+                if data[end] == 0:
+                    yield from self._finish()
+                else:
+                    self._take(b"\n")
+                    yield from self._line()
             position = end + 1
+
+    def _next_break(self, data: bytes, position: int) -> int:
+        """Where the segment ends, or a line of it; ``len(data)`` if in neither."""
+        if self._may_have_lines(data, position):
+            match = _BREAK.search(data, position)
+            return match.start() if match else len(data)
+        end = data.find(0, position)
+        return end if end >= 0 else len(data)
+
+    def _may_have_lines(self, data: bytes, position: int) -> bool:
+        """False once the segment cannot be text: then a line break is a byte like any other."""
+        if self._state != "start":
+            return self._state == "text"
+        head = bytes(self._pending[:2]) + data[position : position + 2]
+        return len(head) < 2 or head[0] == 0 or not _FIRST <= head[1] <= _LAST
 
     def restart(self) -> None:
         """The other side begins anew: its next sequence number is not a gap."""
