@@ -32,6 +32,18 @@ def test_a_slow_reader_sees_the_newest_picture_and_what_it_missed() -> None:
     assert reader.get(0) is None
 
 
+def test_what_lasts_does_not_wait_behind_pictures_for_ever() -> None:
+    """A reader that takes one event for each of the source's rounds, however these fall together."""
+    hub = Hub()
+    reader = hub.subscribe()
+    seen = []
+    for number in range(20):
+        hub.publish(picture(number))
+        hub.publish(stats(number))
+        seen.append(reader.get(0))
+    assert {type(event) for event in seen} == {events.Picture, events.Stats}
+
+
 def test_order_is_kept() -> None:
     hub = Hub()
     reader = hub.subscribe(pictures=10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +24,12 @@ from uhd.bridge.recorded_map import map_of_recording
 from uhd.bridge.recording_reader import RecordingReader
 from uhd.bridge.source_replay import ReplaySource
 from uhd.data.yolo import Sample, load_split
-from uhd.detect.coco import evaluate
 from uhd.device.client import DeviceClient
 from uhd.device.detectors import EVERY_SCORE, DeviceDetector, Settings
+from uhd.device.parity import run_parity
 from uhd.errors import DataError
 from uhd.image.files import read_rgb
-from uhd.image.resize import network_input_u8
+from uhd.manifest import ModelManifest
 
 
 @contextmanager
@@ -240,30 +240,29 @@ def samples(tmp_path: Path) -> list[Sample]:
     return load_split(write_scenes(tmp_path / "scenes", 12))
 
 
-def test_map_of_a_recording_is_that_of_the_run(tmp_path: Path, samples: list[Sample]) -> None:
-    """Parity's own detector, its run recorded: the figures of both are equal."""
-    hub = Hub()
-    journal = Journal(hub)
+def test_map_of_a_recording_is_what_parity_measured_in_the_same_run(tmp_path: Path, samples: list[Sample]) -> None:
+    journal = Journal(Hub())
     path = tmp_path / "x.uhdr"
     journal.start_recording(path)
     device = CppDevice(library())
     client = DeviceClient(device, tap=journal.tap)
     detector = DeviceDetector(client, "device", Settings(EVERY_SCORE, 0.5), want_outputs=True)
-    truth, rows = [], []
-    for index, sample in enumerate(samples):
-        rgb = read_rgb(sample.image)
-        height, width = rgb.shape[:2]
-        boxes = sample.boxes.astype(float).tolist()
-        journal.photo(bytes(16), b"", name=sample.image.name, index=index, height=height, width=width, truth=boxes)
-        rows.append(detector.detect(network_input_u8(rgb, (64, 64), "opencv_inter_nearest_yuv422")).rows)
-        truth.append(((height, width), sample.boxes))
+
+    def noted(items: Sequence[Sample]) -> Iterator[Sample]:
+        for index, sample in enumerate(items):
+            height, width = read_rgb(sample.image).shape[:2]
+            boxes = sample.boxes.astype(float).tolist()
+            journal.photo(bytes(16), b"", name=sample.image.name, index=index, height=height, width=width, truth=boxes)
+            yield sample
+
+    report = run_parity(samples, ModelManifest(name="fake"), [detector], noted)
     journal.stop_recording()
     device.close()
-    expected = evaluate(truth, rows)
+    measured = report.runs["device"].result
     with RecordingReader(path) as reader:
         found = map_of_recording(reader)
     assert (found.photos, found.missing) == (12, 0)
-    assert found.result == expected and expected.detections > 100
+    assert measured is not None and found.result == measured and measured.detections > 100
 
 
 def test_map_leaves_out_what_has_no_result(tmp_path: Path, samples: list[Sample]) -> None:

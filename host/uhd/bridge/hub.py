@@ -51,26 +51,31 @@ class Reader:
     def put(self, event: Event) -> None:
         """Add an event for this reader alone. Never blocks."""
         with self._news:
-            if self._closed:
-                return
-            self._make_room(event)
-            self._queue.append(event)
-            self._waiting += isinstance(event, Picture)
-            self._news.notify()
+            if not self._closed and not self._replace(event):
+                self._make_room(event)
+                self._queue.append(event)
+                self._waiting += isinstance(event, Picture)
+                self._news.notify()
+
+    def _replace(self, event: Event) -> bool:
+        """For a reader of the newest picture, only the newest state, device, ... counts: it takes the place of an unread
+        one. Nothing is lost by that, and it must not wait behind pictures again and again.
+        """
+        if not event.latest or self._pictures > 1:
+            return False
+        for place, old in enumerate(self._queue):
+            if type(old) is type(event):
+                self._queue[place] = event
+                return True
+        return False
 
     def _make_room(self, event: Event) -> None:
         old: Event | None = None
-        if isinstance(event, Picture):
-            if self._waiting >= self._pictures:
-                old = next(e for e in self._queue if isinstance(e, Picture))
-                self._waiting -= 1
-        else:
-            if event.latest and self._pictures == 1:
-                # Only the newest of these counts for such a reader: nothing is lost when it takes the place of another.
-                stale = next((e for e in self._queue if type(e) is type(event)), None)
-                if stale is not None:
-                    self._queue.remove(stale)
+        if not isinstance(event, Picture):
             old = self._oldest_other()
+        elif self._waiting >= self._pictures:
+            old = next(e for e in self._queue if isinstance(e, Picture))
+            self._waiting -= 1
         if old is not None:
             self._queue.remove(old)
             self.dropped += 1
