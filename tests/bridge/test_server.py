@@ -202,6 +202,8 @@ def test_closing_says_goodbye_and_leaves_nothing_behind(hub: Hub) -> None:
 def test_too_many_readers_and_too_long_commands(server: EventServer, hub: Hub) -> None:
     Deaf().start(hub)
     clients = [connect(server.events_url) for _ in range(32)]
+    for client in clients:
+        receive(client)  # it is in, not only let in
     with pytest.raises(InvalidStatus) as refused:
         connect(server.events_url)
     assert refused.value.response.status_code == 503

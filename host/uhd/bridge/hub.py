@@ -20,6 +20,11 @@ class Source(Protocol):
 
     done: threading.Event
 
+    @property
+    def pictures(self) -> int:
+        """Results so far."""
+        ...
+
     def start(self, hub: Hub) -> None:
         """Begin to publish on ``hub``, from a thread of its own."""
         ...
@@ -58,8 +63,8 @@ class Reader:
                 self._news.notify()
 
     def _replace(self, event: Event) -> bool:
-        """For a reader of the newest picture, only the newest state, device, ... counts: it takes the place of an unread
-        one. Nothing is lost by that, and it must not wait behind pictures again and again.
+        """For a reader of the newest picture only the newest state, device, ... counts: it takes the place of an
+        unread one. Nothing is lost by that, and it does not wait behind pictures again and again.
         """
         if not event.latest or self._pictures > 1:
             return False

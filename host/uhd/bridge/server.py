@@ -79,6 +79,7 @@ class EventServer:
             raise ConfigError(f"{host} can be reached by others", hint="give a token, or use 127.0.0.1")
         self._hub, self._token, self._files = hub, token, dict(files or {})
         self._changed = threading.Condition()
+        self._closing = False
         self._connections: dict[ServerConnection, Reader] = {}
         try:
             self._server: Server = serve(
@@ -113,8 +114,7 @@ class EventServer:
 
     def close(self) -> None:
         """End all connections and the server; a second call does nothing."""
-        self._server.shutdown()
-        self._thread.join()
+        self._closing = True
         with self._changed:
             for reader in self._connections.values():
                 reader.close()  # its sender then says goodbye
@@ -125,6 +125,9 @@ class EventServer:
                 connection.socket.shutdown(socket.SHUT_RDWR)
         with self._changed:
             self._changed.wait_for(lambda: not self._connections, _GOODBYE)
+        # Last, because newer versions of the library wait in here for connections that do not end.
+        self._server.shutdown()
+        self._thread.join()
 
     def __enter__(self) -> EventServer:
         return self
@@ -145,7 +148,7 @@ class EventServer:
             text = b"This address wants the token that the program printed: add ?token=... to it.\n"
             return _answer(http.HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", text)
         if path == EVENTS:
-            if len(self._connections) >= _MAX_READERS:
+            if self._closing or len(self._connections) >= _MAX_READERS:
                 return _answer(http.HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"too many readers\n")
             return None
         if path in self._files:

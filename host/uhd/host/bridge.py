@@ -7,16 +7,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.loss import loss_options
+
 if TYPE_CHECKING:
     from uhd.bridge.hub import Hub, Source
     from uhd.bridge.server import EventServer
     from uhd.bridge.sinks import JsonLines, Mqtt
+    from uhd.device.lossy import Loss
 
 EPILOG = """\b
 Examples:
@@ -59,7 +62,8 @@ Examples:
               help="Where recordings go that readers ask for.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so long.")
 @click.option("--pictures", type=click.IntRange(min=1), help="End after so many pictures.")
-def command(**options: Any) -> int:
+@loss_options
+def command(loss: Loss, **options: Any) -> int:
     """Pass on what a device sees: as JSON lines, websocket, MQTT messages and recordings.
 
     Shows the device's own camera, or with --photos what it makes of photos. When the device is unplugged, restarts or
@@ -82,7 +86,10 @@ def command(**options: Any) -> int:
              "record_folder")  # fmt: skip
     with (
         live_source(
-            **{name: options[name] for name in names}, settings=settings, note=lambda text: say(text, quiet)
+            **{name: options[name] for name in names},
+            settings=settings,
+            through=loss.wrap,
+            note=lambda text: say(text, quiet),
         ) as source,
         Sinks(hub, options) as sinks,
     ):
@@ -191,10 +198,11 @@ def run(hub: Hub, source: Source, sinks: Sinks, seconds: float | None, quiet: bo
                     break
                 status.show()
     finally:
-        reader.close()
         source.close()
         hub.close()
-        status.end()
+        while (event := reader.get(0)) is not None:
+            status.take(event)
+        status.end(source.pictures)
 
 
 class Status:
@@ -204,6 +212,7 @@ class Status:
         self._hub, self._sinks, self._quiet = hub, sinks, quiet
         self._terminal = sys.stderr.isatty()
         self._state, self._text, self._boxes, self._fps = "", "", 0, 0.0
+        self._link: Mapping[str, int] = {}
         self._next = 0.0
 
     def take(self, event: Any) -> None:
@@ -214,7 +223,7 @@ class Status:
         elif event.kind == "picture":
             self._boxes = len(event.boxes)
         elif event.kind == "stats":
-            self._fps = event.fps
+            self._fps, self._link = event.fps, event.host
         elif event.kind == "fault":
             self._line(f"fault {event.code} {event.name}: {event.text if event.stands else 'over'}")
         elif event.kind == "recording":
@@ -244,8 +253,9 @@ class Status:
             sys.stderr.write(("\r\x1b[K" if self._terminal else "") + f"{text}\n")
             sys.stderr.flush()
 
-    def end(self) -> None:
-        """Leave the terminal with an empty line."""
-        if self._terminal and not self._quiet:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+    def end(self, pictures: int) -> None:
+        """The last line: how much there was, and what the link did to it."""
+        wrong = [
+            f"{value} {name.replace('_', ' ')}" for name, value in self._link.items() if value and name != "frames"
+        ]
+        self._line(f"{pictures} pictures; link: {', '.join(wrong) or 'nothing lost, nothing sent again'}")
