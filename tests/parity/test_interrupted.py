@@ -186,3 +186,14 @@ def test_resume_refuses_another_run(capsys: pytest.CaptureFixture[str], tmp_path
         assert f"taken up: {PHOTOS} of {PHOTOS}" in capsys.readouterr().err
     finally:
         label.write_text(old)
+
+
+def test_photos_without_labels(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "plain", 2, size=(60, 80))
+    for label in folder.glob("*.txt"):
+        label.unlink()
+    report = run_json(capsys, "--photos", folder, "--engines", "onnx,twin", "--state", tmp_path / "state.jsonl")
+    assert report["labelled"] is False and report["engines"] == {"onnx": None, "twin": None}
+    write_scenes(folder, 1)
+    assert main(["parity", "--photos", str(folder), "--engines", "twin"]) == 2
+    assert "label file scene_001.txt is missing" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from support.parity_rig import MODEL, FakeTwin, MoodyDevice, fake_device
 from support.scene_folder import write_scenes
 from uhd.data.yolo import Sample, load_split
 from uhd.device.detectors import DeviceDetector
+from uhd.device.lossy import Loss
 from uhd.device.messages import MESSAGES
 from uhd.device.parity import Progress, run_parity
 from uhd.device.parity_record import PhotoRecord
@@ -82,6 +83,16 @@ def test_lost_photos_are_named_and_the_rest_goes_on(device: MoodyDevice, samples
         again = run_parity(samples, MANIFEST, [Counting(), steady], progress=Progress(kept))
     assert len(asked) == 1 and again.complete and again.exact
     assert again.as_dict()["link"]["attempts"] == 8, "earlier attempts are not forgotten"
+
+
+def test_a_bad_line_changes_no_figure(device: MoodyDevice, samples: list[Sample]) -> None:
+    """Bytes are dropped and bits flipped both ways; everything is repaired, and counted."""
+    bad = Loss(drop_rate=2e-4, flip_rate=2e-5, seed=4)
+    with SteadyDevice("device", lambda: fake_device(bad.wrap(device), retries=30, patience=20)) as steady:
+        report = run_parity(samples, MANIFEST, [FakeTwin(), steady])
+    assert report.exact and report.complete
+    link = report.as_dict()["link"]
+    assert link["retries"] > 0 and link["line to device, dropped"] > 0 and link["line to host, flipped"] > 0
 
 
 def test_a_device_that_stays_away_ends_the_run(device: MoodyDevice, samples: list[Sample]) -> None:

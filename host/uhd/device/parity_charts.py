@@ -12,6 +12,7 @@ from uhd.train.report.charts import COLOURS, thinned
 
 #: Dots in one chart at most; the rest of a longer run is thinned out evenly.
 _MOST_DOTS = 1500
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def score_chart(
@@ -43,7 +44,8 @@ def step_chart(title: str, counts: Mapping[str, Sequence[int]]) -> Markup:
     low = min([1e-2, *(share for _, share in filled)]) / 2
     frame = Frame.plot(title, (-reach - 0.5, reach + 0.5), (low, 1.6), log_y=True)
     ticks = [(float(v), number(v)) for v in frame.x.ticks(8) if v == int(v)]
-    frame.axes("integer minus float, in steps of the integer", "share of the map", x_ticks=ticks)
+    powers = [(10.0**p, "1" if p == 0 else f"10{str(p).translate(_RAISED)}") for p in range(-9, 1) if 10.0**p >= low]
+    frame.axes("integer minus float, in steps of the integer", "share of the map", x_ticks=ticks, y_ticks=powers)
     for place, (name, row) in enumerate(shares.items()):
         style = f"s{place % COLOURS}"
         outline = []

@@ -100,16 +100,22 @@ def compared(report: ParityReport) -> tuple[EngineRun, EngineRun]:
     return report.runs.get(FLOAT_FRAME, runs[0]), runs[-1]
 
 
+def _photos(count: int) -> str:
+    return f"{count:,} photo{'' if count == 1 else 's'}"
+
+
 def verdict(report: ParityReport) -> str:
     """The result in one sentence."""
-    count = f"{len(report.photos):,} photo{'' if len(report.photos) == 1 else 's'}"
+    count = _photos(len(report.photos))
     if not report.pairs:
         return f"{count} compared. Only one engine computes in integers, so nothing was compared to the bit."
     names = " and ".join(dict.fromkeys(name for pair in report.pairs for name in (pair.first, pair.second)))
     if report.exact and report.complete:
         return f"Exact: {names} gave the same integers and boxes for all {count}."
     if report.exact:
-        return f"Exact as far as it went: {names} agree on {count}, but {len(report.lost)} did not get through."
+        return (
+            f"Exact as far as it went: {names} agree on {count}, but {_photos(len(report.lost))} did not get through."
+        )
     return f"Not exact: {names} disagree."
 
 
@@ -120,16 +126,16 @@ def complaints(report: ParityReport) -> list[str]:
         if pair.integers:
             size = f"up to {pair.most} steps" if pair.most >= 0 else "their output tensors are not the same"
             where = f"{pair.first} and {pair.second}"
-            found.append(f"{where}: {pair.count:,} other integers on {len(pair.integers)} photos ({size}).")
+            found.append(f"{where}: {pair.count:,} other integers on {_photos(len(pair.integers))} ({size}).")
         if pair.boxes:
-            found.append(f"{pair.first} and {pair.second}: other boxes on {len(pair.boxes)} photos.")
+            found.append(f"{pair.first} and {pair.second}: other boxes on {_photos(len(pair.boxes))}.")
     for run in report.runs.values():
         if run.networks:
-            found.append(f"{run.name} picked another network input from the frames of {len(run.networks)} photos.")
+            found.append(f"{run.name} picked another network input from the frames of {_photos(len(run.networks))}.")
     if report.change and report.change.luma:
         found.append(f"{report.change.luma:,} Y bytes of camera frames differ from those of the photos.")
     if report.lost:
-        found.append(f"{len(report.lost)} photos did not get through; they are in no figure.")
+        found.append(f"{_photos(len(report.lost))} did not get through and are in no figure.")
     return found
 
 

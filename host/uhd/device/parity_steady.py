@@ -32,11 +32,10 @@ class PhotoLost(DeviceError):
 
 
 class DeviceGone(DeviceError):
-    """The device did not come back. ``link``: what it took to find out."""
+    """The device did not come back."""
 
-    def __init__(self, message: str, link: dict[str, int]) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(message, hint="plug it in again and go on with --resume")
-        self.link = link
 
 
 class SteadyDevice:
@@ -121,7 +120,7 @@ class SteadyDevice:
                 detector = self._enter()
             except DeviceError as error:
                 if time.monotonic() >= end:
-                    raise DeviceGone(f"{error} (for {self._patience:g} s)", dict(link)) from None
+                    raise DeviceGone(f"{error} (for {self._patience:g} s)") from None
                 time.sleep(_PAUSE)
             else:
                 link["reconnects"] += 1

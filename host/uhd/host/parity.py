@@ -33,7 +33,10 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.option(
-    "--photos", required=True, type=click.Path(path_type=Path), help="Folder (or list file) of photos with YOLO labels."
+    "--photos",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder (or list file) of photos, with YOLO labels for mAP.",
 )
 @click.option(
     "--target", default="qemu", show_default=True, type=click.Choice(["qemu", "esp32s3", "esp32p4"]), help="The device."
@@ -97,7 +100,7 @@ def command(
 
     Exit code 1 if the integer engines disagree in any integer or box, or if a photo did not get through.
     """
-    from uhd.data.yolo import load_split
+    from uhd.data.yolo import find_images, label_path, load_split
     from uhd.device import build
     from uhd.device.detectors import EVERY_SCORE, Settings, check_engines
     from uhd.device.frames import check_injection
@@ -109,7 +112,8 @@ def command(
     if target != "qemu" and port is None:
         raise ConfigError(f"a device with {target} needs a port", hint="give --port, such as /dev/ttyACM0")
     names = check_engines((engines or f"onnx,twin,{'device' if port else 'qemu'}").split(","))
-    samples = load_split(photos)
+    labelled = any(label_path(image).exists() for image in find_images(photos))
+    samples = load_split(photos, unlabelled_as_negative=not labelled)
     if limit is not None and limit < len(samples):
         samples = [samples[i * len(samples) // limit] for i in range(limit)]
     request = build.Request(variant.upper(), target, preset, checkpoint, calibration)
@@ -128,7 +132,8 @@ def command(
             report = _run(samples, component, settings, names, journal, inject, port, loss, attempts, wait, as_json)
         except BaseException:
             kept = sum(not record.lost for record in journal.records.values())
-            click.echo(f"{kept} of {len(samples)} photos are kept; go on with: {again}", err=True)
+            if kept:
+                click.echo(f"{kept} of {len(samples)} photos are kept; go on with: {again}", err=True)
             raise
         about = About(_tags(request, component, inject, len(samples)), str(state), journal.runs, again)
     write_page(page, report, component.manifest, about)
