@@ -73,9 +73,10 @@ def command(**options: Any) -> int:
             Tui(hub, title).run(lambda: asked() or time.monotonic() >= end)
         else:
             assert server
-            click.echo(f"page at {server.url}  (Ctrl-C ends)", err=True)
+            url = reachable(server.url)
+            click.echo(f"page at {url}  (Ctrl-C ends)", err=True)
             if not options["no_open"]:
-                open_browser(server.url)
+                open_browser(url)
             tell(hub, lambda: asked() or time.monotonic() >= end)
         source.close()
         if source.error:
@@ -143,6 +144,15 @@ def serve(hub: Hub, options: dict[str, Any], title: str) -> EventServer:
         if options["http"]:
             raise
         return EventServer(hub, host, 0, token, files)
+
+
+def reachable(url: str) -> str:
+    """The URL with this machine's name instead of the address that stands for all of its own."""
+    import socket
+
+    for every in ("//0.0.0.0:", "//[::]:"):
+        url = url.replace(every, f"//{socket.gethostname()}:", 1)
+    return url
 
 
 def open_browser(url: str) -> None:

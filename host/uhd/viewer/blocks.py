@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,7 @@ class Blocks:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = self.pixels.tolist()
         for upper, lower in zip(rows[::2], rows[1::2], strict=True):
-            for above, below in zip(upper, lower, strict=True):
-                yield Segment(_UPPER_HALF, _style(tuple(above), tuple(below)))
+            cells = ((tuple(above), tuple(below)) for above, below in zip(upper, lower, strict=True))
+            for colours, run in groupby(cells):
+                yield Segment(_UPPER_HALF * len(list(run)), _style(*colours))
             yield Segment.line()

@@ -7,7 +7,9 @@ from statistics import median
 
 from uhd.bridge.events import Box, Config, Console, Device, Event, Fault, Picture, Recording, Refused, State, Stats
 from uhd.bridge.hub import Reader
+from uhd.device.messages import ENUMS, LIMITS
 
+_FIRST_FAULT = LIMITS["FIRST_FAULT"][0]
 STAGES = ("receive", "preprocess", "inference", "decode")
 
 
@@ -44,17 +46,29 @@ class Watch:
                 self.config = event
             case Stats():
                 self.stats = event
+                self._fault_mask(event)
             case Recording():
                 self.recording = event
                 self.note = event.text or f"{'recording to' if event.on else 'recorded'} {event.path}"
             case Fault():
-                self.faults[event.code] = event
-                if not event.stands:
-                    del self.faults[event.code]
+                self.faults.pop(event.code, None)
+                if event.stands:
+                    self.faults[event.code] = event
             case Console() | Refused():
                 self.note = event.text
             case Picture():
                 self._picture(event)
+
+    def _fault_mask(self, stats: Stats) -> None:
+        """STATS tells of faults that began before anyone looked."""
+        mask = stats.device.get("faults", 0)
+        for name, code, meaning in ENUMS["ErrorCode"]:
+            if code < _FIRST_FAULT:
+                continue
+            if not mask >> (code - _FIRST_FAULT) & 1:
+                self.faults.pop(code, None)
+            elif code not in self.faults:
+                self.faults[code] = Fault(stats.t, stats.wall, name, code, meaning, True)
 
     def _picture(self, event: Picture) -> None:
         if event.image is None and self.picture is not None:

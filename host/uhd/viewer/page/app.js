@@ -186,7 +186,7 @@ function drawSlow(time) {
   const stale = isStale(age);
   byId("frame").classList.toggle("stale", stale);
   showNote(age, stale);
-  setText(byId("caption-shown"), newest && !pause.paused ? `shown ${shownRate(time).toFixed(0)}/s` : "");
+  setText(byId("caption-shown"), newest && !pause.paused && !stale ? `shown ${shownRate(time).toFixed(0)}/s` : "");
   if (!slowDirty) return;
   slowDirty = false;
   showCaption();
