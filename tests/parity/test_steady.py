@@ -46,14 +46,19 @@ def is_frame(data: bytes) -> bool:
 def test_what_fails_once_is_sent_again(device: MoodyDevice) -> None:
     notes: list[str] = []
     with SteadyDevice("device", lambda: fake_device(device), note=notes.append) as steady:
-        deaf_until = time.monotonic() + 0.2
-        device.mood = lambda data: time.monotonic() < deaf_until
+        hellos: list[bytes] = []
+
+        def deaf_until_hello(data: bytes) -> bool:
+            hellos.extend([data] * (data[2] == MESSAGES["HELLO"].type))
+            return not hellos
+
+        device.mood = deaf_until_hello
         picture = np.random.default_rng(1).integers(0, 256, (64, 64, 2), dtype=np.uint8)
         found = steady.detect(picture)
     for name, value in MODEL.run(MODEL.input_of(picture)).items():
         np.testing.assert_array_equal(found.outputs[name], value)
-    assert found.link["attempts"] == 1 + found.link["reconnects"] >= 2
-    assert len(notes) == found.link["attempts"] - 1 and "attempt 1 of 3" in notes[0]
+    assert found.link["attempts"] == 2 and found.link["reconnects"] == 1 and found.link["retries"] > 0
+    assert len(notes) == 1 and "attempt 1 of 3: in memory: picture 1: no answer" in notes[0]
 
 
 def test_lost_photos_are_named_and_the_rest_goes_on(device: MoodyDevice, samples: list[Sample]) -> None:

@@ -44,7 +44,7 @@ class FakeTwin:
 @contextlib.contextmanager
 def fake_device(port: Port, **client: Any) -> Iterator[DeviceDetector]:
     """The made-up model on the C++ device behind ``port``."""
-    talk = DeviceClient(port, **{"timeout": 0.02, "retries": 2, "patience": 1.0, **client})
+    talk = DeviceClient(port, **{"timeout": 0.02, "retries": 2, "patience": 20.0, **client})
     talk.hello(expect_hash=MODEL.hash.hex())
     yield DeviceDetector(talk, "device", SETTINGS, want_outputs=True, want_input=True)
 
