@@ -111,6 +111,9 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Frame | str]:
         """Frames and lines that ``data`` completes."""
+        if 0 not in data and not self._may_have_lines(data, 0):
+            self._take(data)  # what a slow line brings is mostly some bytes from the middle of a frame
+            return []
         return list(self._events(data))
 
     def _events(self, data: bytes) -> Iterator[Frame | str]:

@@ -42,6 +42,9 @@ class FdPort:
         self._fd = fd
         self._release = release or (lambda: os.close(fd))
         self._received = bytearray()
+        self._polls = tuple(select.poll() for _ in range(2))  # select() refuses descriptors above 1023
+        self._polls[0].register(fd, select.POLLIN)
+        self._polls[1].register(fd, select.POLLIN | select.POLLOUT)
         os.set_blocking(fd, False)
 
     def read(self, timeout: float) -> bytes:
@@ -83,10 +86,8 @@ class FdPort:
     def _wait(self, timeout: float, *, writing: bool) -> tuple[bool, bool]:
         if self._fd < 0:
             raise DeviceError(f"{self.name}: the port is closed")
-        poll = select.poll()  # select() refuses descriptors above 1023
-        poll.register(self._fd, select.POLLIN | (select.POLLOUT if writing else 0))
         events = 0
-        for _, event in poll.poll(timeout * 1000):
+        for _, event in self._polls[writing].poll(timeout * 1000):
             events |= event
         ended = events & (select.POLLHUP | select.POLLERR)
         return bool(events & select.POLLIN or ended), bool(events & select.POLLOUT)
