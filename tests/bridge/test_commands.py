@@ -221,7 +221,7 @@ def test_the_status_line_of_a_terminal(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     seen = b""
     with pty_board(line, lambda: CameraFirmware(rate=60)):
-        process = subprocess.Popen([*UHD, "bridge", "--port", str(line), "--seconds", "2.5"], stderr=theirs)
+        process = subprocess.Popen([*UHD, "bridge", "--port", str(line), "--seconds", "1.5"], stderr=theirs)
         os.close(theirs)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:

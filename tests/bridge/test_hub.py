@@ -80,18 +80,18 @@ def test_a_new_reader_first_learns_how_things_stand() -> None:
 def test_memory_is_bounded_whatever_a_reader_does() -> None:
     hub = Hub()
     lazy, keen = hub.subscribe(images=True), hub.subscribe(pictures=100)
-    for number in range(2000):
+    for number in range(1000):
         hub.publish(picture(number))
         hub.publish(events.Console(0, 0, "x" * 50))
         hub.publish(stats(number))
     assert len(lazy) <= MAX_OTHERS + 2 and len(keen) <= MAX_OTHERS + 101
     tracemalloc.start()
-    for number in range(20_000):
+    for number in range(4000):
         hub.publish(picture(number))
         hub.publish(events.Console(0, 0, f"{number} " + "x" * 100))
     assert tracemalloc.get_traced_memory()[0] < 300_000
     tracemalloc.stop()
-    assert lazy.dropped > 20_000
+    assert lazy.dropped > 4000
 
 
 def test_publishing_never_waits_for_a_reader() -> None:
@@ -139,7 +139,7 @@ def test_readers_may_come_and_go_while_events_flow() -> None:
     thread = threading.Thread(target=publish)
     thread.start()
     try:
-        for _ in range(200):
+        for _ in range(50):
             reader = hub.subscribe()
             first, second = reader.get(10), reader.get(10)
             assert isinstance(first, events.Picture) and isinstance(second, events.Picture)

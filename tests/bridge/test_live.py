@@ -37,6 +37,12 @@ def camera() -> Firmware:
     return CameraFirmware(MODEL, rate=40)
 
 
+@pytest.fixture(autouse=True)
+def stats_come_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that tests which wait for the next ones do not wait long."""
+    monkeypatch.setattr("uhd.bridge.source_live._STATS_EVERY", 0.2)
+
+
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
     return write_scenes(tmp_path / "scenes", 6)
@@ -181,7 +187,8 @@ def test_pause_stops_the_camera(line: Path) -> None:
 def test_unplugged_two_hundred_times_in_mid_frame(line: Path) -> None:
     """T7: back in under 2 s each time, and nothing is left behind."""
     count = int(os.environ.get("UHD_UNPLUGS", "200"))
-    with pty_board(line, camera) as board, watching(line, settings=Settings(thumbnail_every=0)) as watch:
+    fast = pty_board(line, lambda: CameraFirmware(MODEL, rate=150))
+    with fast as board, watching(line, settings=Settings(thumbnail_every=0)) as watch:
         place = watch.picture()
         one_life(board, watch, place, 3000)
         threads, descriptors = threading.active_count(), open_descriptors()
@@ -242,7 +249,8 @@ def test_silence_is_told_and_so_is_its_end(line: Path) -> None:
     assert watch.states() == ["connecting", "ready", "silent", "connecting", "ready"]
 
 
-def test_a_port_with_something_else_on_it_is_silent(tmp_path: Path) -> None:
+def test_a_port_with_something_else_on_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uhd.bridge.guard.SILENCE", 0.5)
     master, slave = pty.openpty()
     with watching(Path(os.ttyname(slave))) as watch:
         watch.state("silent")

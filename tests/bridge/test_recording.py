@@ -232,7 +232,7 @@ notes = st.dictionaries(st.sampled_from(NOTE_KEYS), json_values | st.sampled_fro
 hostile = frames | st.builds(lambda v: Record(NOTE, 5, encode_note(v)), notes) | records_of_any_kind
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(hostile, max_size=12))
 def test_fuzz_records_that_make_no_sense(tmp_path: Path, records: list[Record]) -> None:
     path = tmp_path / "x.uhdr"
@@ -240,7 +240,7 @@ def test_fuzz_records_that_make_no_sense(tmp_path: Path, records: list[Record]) 
     assert_one_line(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_fuzz_damaged_files(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "x.uhdr"
