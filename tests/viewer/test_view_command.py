@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from support.pty_board import CameraFirmware, pty_board
 from support.scene_folder import write_scenes
 from support.shared import ROOT
 from support.terminal import terminal
@@ -237,3 +238,34 @@ def test_help_shows_examples() -> None:
 
     result = CliRunner().invoke(command, ["--help"])
     assert result.exit_code == 0 and "--recording door.uhdr" in result.output
+
+
+def test_a_board_with_a_camera_is_unplugged_and_falls_silent(browser: Any, tmp_path: Path) -> None:
+    """The device's own C++ code on a terminal, the whole program, the page."""
+    line = tmp_path / "ttyACM0"
+    with (
+        pty_board(line, lambda: CameraFirmware(rate=20)) as board,
+        running(tmp_path / "log", "--port", str(line), "--http", "0") as program,
+    ):
+        page = open_page(browser, program.url())
+        number = "Number(document.getElementById('caption-picture').textContent.split(/[ ,]/)[1])"
+        wait_for(page, f"{number} > 5")
+        page.locator("#threshold").focus()
+        page.keyboard.press("End")
+        text_is(page, "#threshold-value", "1.00")
+        board.unplug_after(1000)  # in the middle of something
+        text_is(page, "#pill-text", "unplugged")
+        page.wait_for_selector("#frame.stale")
+        board.plug()
+        text_is(page, "#pill-text", "ready")
+        page.wait_for_selector("#frame:not(.stale)")
+        text_is(page, "#threshold-value", "1.00")  # what was asked for outlives the board
+        board.mute = True
+        text_is(page, "#pill-text", "silent")
+        assert "Press the board's reset button" in page.inner_text("#banner")
+        board.mute = False
+        text_is(page, "#pill-text", "ready")
+        page.click("#pause")
+        text_is(page, "#frame-note", "Paused")
+        page.context.close()
+        assert program.end() == 0

@@ -103,15 +103,15 @@ class Tui:
         return text
 
     def _foot(self) -> Text:
-        keys = "q end  p pause  . step  + - threshold"
-        text = Text("paused  " if self._paused else "", "bold yellow", no_wrap=True, overflow="ellipsis")
-        return text.append(keys, "dim")
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append("paused  " if self._paused else "", "bold yellow")
+        return text.append("q end  p pause  . step  + - threshold", "dim")
 
     def _side(self) -> Table:
         table = Table.grid(padding=(0, 1))
-        table.add_row(self._figures())
-        table.add_row(self._stages())
-        table.add_row(self._detections())
+        for part in (self._figures(), self._stages(), self._detections()):
+            table.add_row(part)
+            table.add_row("")
         for fault in self._watch.faults.values():
             table.add_row(Text(f"{fault.code} {fault.name} {fault.text}", "red"))
         if self._watch.note:
