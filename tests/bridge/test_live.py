@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from uhd.bridge import events, models
 from uhd.bridge.commands import Settings
 from uhd.bridge.photos import PhotoFeed
 from uhd.bridge.pixels import rgb_of_network
+from uhd.bridge.recording_reader import RecordingReader
 from uhd.data.yolo import read_labels
 from uhd.device.compile import CORE
 from uhd.device.messages import CODES, PROTOCOL_VERSION
@@ -339,6 +341,25 @@ def test_a_photo_that_cannot_be_read_ends_it_with_a_reason(line: Path, scenes: P
         assert watch.source.error is not None and "scene_003.png" in str(watch.source.error)
         told = watch.seen[watch.state("ended")]
         assert isinstance(told, events.State) and "scene_003.png" in told.text
+        answer = watch.hub.command({"do": "pause", "on": True})
+        assert isinstance(answer, events.Refused) and "has ended" in answer.text
+
+
+def test_a_full_disk_ends_the_recording_and_nothing_else(line: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.uhdr"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pty_board(line, camera), watching(line, record=path) as watch:
+        place = watch.picture()
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20_000, before[1]))
+            place = watch.wait(lambda e: isinstance(e, events.Recording) and not e.on, after=place)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        told = watch.seen[place]
+        assert isinstance(told, events.Recording) and "the recording ends here (File too large)" in told.text
+        watch.picture(after=place)
+    with RecordingReader(path) as reader:
+        assert len(list(reader.records())) > 5 and not reader.problems
 
 
 def test_manifests_are_found_by_hash() -> None:

@@ -115,6 +115,8 @@ class LiveSource:
 
     def _take(self, command: Mapping[str, Any]) -> events.Event | None:
         what = command["do"]
+        if self.done.is_set():
+            raise ConfigError("this has ended, start it again")
         if what == "configure":
             self._settings = commands.changed(self._settings, command)
             self._unsettled = True
