@@ -36,18 +36,33 @@ Presets: int8, speed and precision (for a model whose manifest names its variant
 @click.option("--preset", help="Published list of int16 operators, for example R-precision.")
 @click.option("--int16-op-pattern", multiple=True, metavar="RE", help="Operators in int16, by name. Repeatable.")
 @click.option("--output", "--espdl-model", type=click.Path(path_type=Path), help="File to write (.espdl).")
+@click.option("--dataset-type", type=click.Choice(["image", "yolo"]), default="image", show_default=True,
+              help="All photos of the folder, or those with YOLO labels of --class-ids.")  # fmt: skip
+@click.option("--list-path", type=click.Path(path_type=Path), help="List file of photos, relative to the folder.")
+@click.option("--class-ids", default="0", show_default=True, help="yolo: classes that a photo must show one of.")
+@click.option("--split", type=click.Choice(["train", "val", "all"]), default="all", show_default=True,
+              help="yolo: which part of the photos.")  # fmt: skip
+@click.option(
+    "--val-split", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="yolo: part that is val."
+)
 @click.option("--calib-steps", default=256, show_default=True, help="Photos to calibrate on, spread over the folder.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Photos a step.")
 @click.option(
     "--calib-algorithm", default="kl", show_default=True, help="Range of int8 values: kl, minmax, percentile or mse."
 )
 @click.option("--int16-calib-algorithm", default="minmax", show_default=True, help="Range of int16 values.")
+@click.option("--auto-int16-depthwiseconv", is_flag=True, help="Depthwise convolutions in int16, by their names.")
+@click.option("--expand-group-conv", is_flag=True, help="Write depthwise convolutions out as dense ones first.")
 @click.option("--bits", "--num-of-bits", default=8, show_default=True, help="16: all that ESP-DL can run in int16.")
 @click.option("--use-layerwise-equalization", is_flag=True, help="Balance consecutive layers first.")
+@click.option("--img-size", metavar="HxW", help="Size of the network input; it must be that of MODEL.")
 @click.option("--resize-mode", help="How photos are resized, for files that do not say it.")
 @click.option("--variant", help="Letter of the published size, for files that do not say it.")
 @click.option("--manifest", "manifest_path", type=click.Path(path_type=Path), help="Manifest, if MODEL carries none.")
 @click.option("--no-test-vectors", is_flag=True, help="Leave out the embedded test vector (about 11 KB).")
 @click.option("--export-anchors", is_flag=True, help="Also write the anchors and wh_scale as .npy files.")
+@click.option("--export-anchors-wh-scale-dir", type=click.Path(path_type=Path), help="The same, into this folder.")
+@click.option("--device", default="cpu", show_default=True, help="Accepted: calibration always runs on the CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     model: Path | None,
@@ -57,16 +72,27 @@ def command(
     preset: str | None,
     int16_op_pattern: tuple[str, ...],
     output: Path | None,
+    dataset_type: str,
+    list_path: Path | None,
+    class_ids: str,
+    split: Any,
+    val_split: float,
     calib_steps: int,
+    batch_size: int,
     calib_algorithm: str,
     int16_calib_algorithm: str,
+    auto_int16_depthwiseconv: bool,
+    expand_group_conv: bool,
     bits: int,
     use_layerwise_equalization: bool,
+    img_size: str | None,
     resize_mode: str | None,
     variant: str | None,
     manifest_path: Path | None,
     no_test_vectors: bool,
     export_anchors: bool,
+    export_anchors_wh_scale_dir: Path | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Quantize an ONNX file (parts flavour) or a checkpoint to MODEL_TARGET.espdl, with its manifest beside it.
@@ -77,7 +103,8 @@ def command(
 
     from uhd.errors import ConfigError
     from uhd.quantize.adapter import quantize_with_report
-    from uhd.quantize.calibration import from_photos
+    from uhd.quantize.calibration import chosen_photos, from_photos
+    from uhd.quantize.depthwise import expand_groups, int16_patterns
     from uhd.quantize.presets import resolve_preset
     from uhd.quantize.settings import Settings
     from uhd.variants import get_variant
@@ -88,7 +115,8 @@ def command(
     assert path is not None
     settings = Settings(
         target, int16_op_pattern, None, calib_algorithm, int16_calib_algorithm, bits, use_layerwise_equalization,
-        not no_test_vectors, export_anchors,
+        not no_test_vectors, export_anchors or export_anchors_wh_scale_dir is not None,
+        anchors_folder=export_anchors_wh_scale_dir,
     )  # fmt: skip
     settings.check()
     steps = Steps(3, quiet=as_json)
@@ -99,12 +127,25 @@ def command(
     with tempfile.TemporaryDirectory(prefix="uhd-export-") as folder:
         steps.start(f"read      {path}")
         onnx, manifest = _float_model(path, Path(folder), resize_mode, manifest_path)
+        if img_size and _size(img_size) != (manifest.input_height, manifest.input_width):
+            stated = f"{manifest.input_height}x{manifest.input_width}"
+            raise ConfigError(f"{path}: its input is {stated}, not {img_size}", hint="export it with that size")
+        if auto_int16_depthwiseconv:
+            settings = _with(settings, patterns=(*settings.patterns, *int16_patterns(onnx)))
+        if expand_group_conv:
+            count = expand_groups(onnx, Path(folder) / "dense.onnx")
+            onnx = Path(folder) / "dense.onnx"
+            steps.note(f"{count} grouped convolutions written out as dense ones")
         if variant:
             manifest = manifest.model_copy(update={"variant": get_variant(variant).letter})
         chosen = resolve_preset(preset, manifest.variant) if preset else None
         steps.done(f"{manifest.name}, input {manifest.input_channels}x{manifest.input_height}x{manifest.input_width}")
         steps.start(f"photos    {calibration}")
-        pictures = from_photos(calibration, manifest, calib_steps)
+        photos = chosen_photos(
+            calibration, list_path=list_path, labelled=dataset_type == "yolo", class_ids=_numbers(class_ids),
+            split=split, val_split=val_split,
+        )  # fmt: skip
+        pictures = from_photos(calibration, manifest, calib_steps * batch_size, photos=photos)
         steps.done(pictures.description)
         steps.start(f"quantize  for {target}" + (f", preset {chosen.name}" if chosen else ""))
         suffix = f"_{target}_{chosen.name.partition('-')[2] or chosen.name}" if chosen else f"_{target}"
@@ -121,6 +162,25 @@ def command(
         emit_json(_summary(report))
     else:
         _print(report)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """``64`` or ``64x48`` (height x width)."""
+    from uhd.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"--img-size {text}", hint="write 64 or 64x48 (height x width)")
+    return int(parts[0]), int(parts[-1])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    from uhd.errors import ConfigError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"--class-ids {text}", hint="write numbers, such as 0,1")
+    return tuple(int(part) for part in parts)
 
 
 def _with(settings: Any, **changes: object) -> Any:

@@ -279,7 +279,8 @@ def _write(output: Path, data: bytes, manifest: ModelManifest, settings: Setting
     if settings.export_anchors:
         for key, pairs in (("anchors", manifest.anchors), ("wh_scale", manifest.wh_scale)):
             if pairs:
-                arrays[output.with_name(f"{output.stem}_{key}.npy")] = np.asarray(pairs, np.float32)
+                folder = settings.anchors_folder or output.parent
+                arrays[folder / f"{output.stem}_{key}.npy"] = np.asarray(pairs, np.float32)
     files = (output, output.with_suffix(".json"), *arrays)
     new = [path for path in files if not path.exists()]
     try:

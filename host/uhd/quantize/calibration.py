@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uhd.data.yolo import find_images, load_split
 from uhd.errors import ConfigError, DataError
 from uhd.image.files import read_rgb
 from uhd.image.resize import resize_image
@@ -19,6 +22,7 @@ from uhd.manifest import ModelManifest
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 DEFAULT_COUNT = 256
+_SPLIT_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,35 @@ def list_photos(folder: Path) -> list[Path]:
     return photos
 
 
+def chosen_photos(
+    folder: Path,
+    *,
+    list_path: Path | None = None,
+    labelled: bool = False,
+    class_ids: Sequence[int] = (0,),
+    split: Literal["train", "val", "all"] = "all",
+    val_split: float = 0.0,
+) -> list[Path]:
+    """The photos of ``folder``, or those that the list file ``list_path`` names, with paths relative to ``folder``.
+
+    ``labelled``: only those with an object of ``class_ids`` in their YOLO labels; of these, in an order that is always
+    the same, the first ``1 - val_split`` are ``train`` and the rest ``val``. Raises ``DataError`` where none is left.
+    """
+    if not labelled:
+        return list_photos(folder) if list_path is None else list(find_images(list_path, folder))
+    samples = load_split(list_path or folder, folder if list_path else None, tuple(class_ids), problems=[])
+    photos = [sample.image for sample in samples if len(sample.boxes)]
+    if split != "all":
+        random.Random(_SPLIT_SEED).shuffle(photos)
+        first = round(len(photos) * (1 - val_split))
+        photos = sorted(photos[:first] if split == "train" else photos[first:])
+    if not photos:
+        raise DataError(
+            f"{list_path or folder}: no labelled photos to calibrate on", hint="see --split and --class-ids"
+        )
+    return photos
+
+
 def spread(count: int, wanted: int) -> list[int]:
     """At most ``wanted`` indices below ``count``, evenly spread and in order."""
     if wanted >= count:
@@ -62,16 +95,19 @@ def from_photos(
     manifest: ModelManifest,
     count: int = DEFAULT_COUNT,
     progress: Callable[[str, int, int], None] | None = None,
+    *,
+    photos: Sequence[Path] | None = None,
 ) -> Calibration:
     """Network inputs from photos, resized and coloured as ``manifest`` says.
 
-    ``count`` photos are taken evenly from the folder in the order of their names, so equal folders give equal arrays.
+    ``count`` photos are taken evenly from the folder in the order of their names, or from ``photos`` as they come, so
+    equal folders give equal arrays.
     Raises ``DataError`` for a folder without photos or a photo that cannot be read, ``ConfigError`` for a count
     below 1.
     """
     if count < 1:
         raise ConfigError(f"{count} calibration photos", hint="take at least 1; 100 to 500 are usual")
-    photos = list_photos(folder)
+    photos = list_photos(folder) if photos is None else photos
     chosen = [photos[index] for index in spread(len(photos), count)]
     pictures = []
     for index, path in enumerate(chosen):

@@ -27,6 +27,10 @@ TABLE_ACTIVATIONS = frozenset(
 )
 
 
+#: What a graph of the whole model has before the names that a graph of backbone and head has.
+_WRAPPED = re.compile(r"^/model(/head)?(?=/)")
+
+
 @dataclass(frozen=True)
 class Operator:
     """A node of the graph: ``consumers`` are the names of the operators that read its output."""
@@ -85,6 +89,10 @@ def select(
     for pattern in patterns:
         expression = compile_pattern(pattern)
         found = {name for name in names if expression.search(name)}
+        if not found and (bare := _WRAPPED.sub("", pattern)) not in ("", pattern):
+            found = {name for name in names if compile_pattern(bare).search(name)}
+            if found:
+                notes.append(f"{pattern} is written for a graph of the whole model: taken as {bare}")
         if not found:
             near = ", ".join(nearest_names(pattern, names))
             raise ConfigError(f"int16 pattern {pattern!r} matches none of {len(names)} operators", hint=f"near: {near}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from uhd.errors import ConfigError
 from uhd.quantize.job import ALGORITHMS
@@ -30,6 +31,7 @@ class Settings:
         calibration_note: in words, what the calibration pictures are.
         exponents: the grid to use instead of calibrating, by the keys of ``uhd.quantize.trained``; None: the one that
             the model's manifest carries if it was trained for these settings, otherwise calibration.
+        anchors_folder: where ``export_anchors`` writes instead.
     """
 
     target: str
@@ -43,6 +45,7 @@ class Settings:
     export_anchors: bool = False
     calibration_note: str = ""
     exponents: Mapping[str, tuple[int, ...]] | None = None
+    anchors_folder: Path | None = None
 
     def check(self) -> None:
         """Raises ``ConfigError`` for a value out of range."""
