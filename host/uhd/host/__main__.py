@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "size": "Show what a built firmware weighs, by component.",
     "doctor": "Check this machine: what is there, what is missing, how to get it.",
     "parity": "Compare float model, host twin and device on a folder of photos.",
-    "bridge": "Pass on what a device sees: JSON lines, websocket, MQTT, recordings.",
+    "bridge": "Pass on what a device sees: JSON lines, websocket, MQTT, files.",
     "replay": "Play a recording of a link: events, a summary, its mAP.",
     "devices": "List the boards on this machine, and what runs on them.",
     "demo": "Draw the boxes a model finds on photos.",
