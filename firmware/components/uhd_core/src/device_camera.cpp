@@ -70,8 +70,8 @@ bool Device::watch() {
   }
   const uint16_t fps = rate_.x10(port_.micros());
   if (viewer_ && !viewer_->show(frame, rows_, result.count, fps, config_.score_threshold)) camera_->give_back(frame);
-  const bool wanted = session_ && has_flag(link::ConfigFlags::kStream) && camera_inferences_ % config_.results_every == 0;
-  if (wanted && status == Status::Ok) {
+  const bool streams = session_ && has_flag(link::ConfigFlags::kStream);
+  if (streams && status == Status::Ok && camera_inferences_ % config_.results_every == 0) {
     picture.thumbnail = thumbnail_due(camera_inferences_ / config_.results_every);
     send_results(picture);
   }

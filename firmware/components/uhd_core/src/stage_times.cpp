@@ -19,8 +19,9 @@ void StageTimes::add(const link::Timing& timing) {
 
 void StageTimes::report(Stats* stats) const {
   // Three figures a stage, one stage after the other, so that one loop can write them.
-  static_assert(offsetof(Stats, total_max_us) == offsetof(Stats, preprocess_min_us) + (3 * kStages - 1) * 4, "in a row");
-  uint8_t* out = reinterpret_cast<uint8_t*>(stats) + offsetof(Stats, preprocess_min_us);
+  constexpr size_t kFirst = offsetof(Stats, preprocess_min_us);
+  static_assert(offsetof(Stats, total_max_us) == kFirst + (3 * kStages - 1) * sizeof(uint32_t), "in a row");
+  uint8_t* out = reinterpret_cast<uint8_t*>(stats) + kFirst;
   stats->timed_pictures = count_;
   if (count_ == 0) return;
   for (const auto& times : times_) {
