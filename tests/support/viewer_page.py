@@ -55,10 +55,11 @@ class Stage:
     source: SceneSource
     hub: Hub = field(default_factory=Hub)
     errors: list[str] = field(default_factory=list)
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # beside the page's own
 
     def __post_init__(self) -> None:
         self.hub.attach(self.source)
-        self.server = EventServer(self.hub, "127.0.0.1", 0, files=page_files(TITLE))
+        self.server = EventServer(self.hub, "127.0.0.1", 0, files=page_files(TITLE) | self.files)
         self.port = self.server.port
         self._contexts: list[Any] = []
         self.source.start(self.hub)
@@ -67,7 +68,9 @@ class Stage:
     def url(self) -> str:
         return self.server.url
 
-    def open(self, size: tuple[int, int] = (1440, 900), *, wait: bool = True, **options: Any) -> Any:
+    def open(
+        self, size: tuple[int, int] = (1440, 900), *, wait: bool = True, url: str | None = None, **options: Any
+    ) -> Any:
         """A new page of a new user, connected; with ``wait`` it has shown a picture."""
         context = self.browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         context.set_default_timeout(PATIENCE)
@@ -75,7 +78,9 @@ class Stage:
         page = context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" and ":" in m.text else None)
-        page.goto(self.url)
+        page.goto(url or self.url)
+        if url not in (None, self.url):
+            return page
         wait_for(page, "document.getElementById('device').childElementCount > 0")
         if wait:
             wait_for(page, "document.getElementById('caption-shown').textContent !== ''")
@@ -87,7 +92,7 @@ class Stage:
 
     def restart_server(self) -> None:
         """As if it was started again, at the same address."""
-        self.server = EventServer(self.hub, "127.0.0.1", self.port, files=page_files(TITLE))
+        self.server = EventServer(self.hub, "127.0.0.1", self.port, files=page_files(TITLE) | self.files)
 
     def close(self) -> None:
         for context in self._contexts:
@@ -98,12 +103,12 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(browser: Any, source: SceneSource) -> Iterator[Stage]:
+def stage(browser: Any, source: SceneSource, files: dict[str, tuple[str, bytes]] | None = None) -> Iterator[Stage]:
     """A stage that is taken down at the end, and whose pages did not complain."""
-    made = Stage(browser, source)
+    made = Stage(browser, source, files=files or {})
     try:
         yield made
-        assert made.errors == []
+        assert made.errors == [], made.errors
     finally:
         made.close()
 

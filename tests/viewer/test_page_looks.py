@@ -11,7 +11,7 @@ import cv2
 import pytest
 
 from support.shared import ROOT
-from support.viewer_page import TITLE, stage, text_is, wait_for, wait_until
+from support.viewer_page import TITLE, Stage, stage, text_is, wait_for, wait_until
 from support.viewer_source import SceneSource
 
 PHONE = (360, 740)
@@ -78,19 +78,23 @@ def test_a_phone_scrolls_one_way_only(browser: Any, kind: str) -> None:
         assert smallest >= 40, "large enough for a thumb"
 
 
+def first_paint(live: Stage, url: str) -> float:
+    """Milliseconds from the request to the first words on the screen of a new user."""
+    page = live.open(wait=False, url=url)
+    wait_for(page, "performance.getEntriesByType('paint').length === 2")
+    entries = page.evaluate("performance.getEntriesByType('paint').map((e) => [e.name, e.startTime])")
+    page.context.close()
+    return float(dict(entries)["first-contentful-paint"])
+
+
 def test_first_paint(browser: Any) -> None:
-    """Under 300 ms from the request on, best of three (five on a busy machine)."""
-    times = []
-    with stage(browser, SceneSource(fps=5)) as live:
-        for _ in range(5):
-            page = live.open()
-            wait_for(page, "performance.getEntriesByType('paint').length === 2")
-            entries = page.evaluate("performance.getEntriesByType('paint').map((e) => [e.name, e.startTime])")
-            times.append(dict(entries)["first-contentful-paint"])
-            page.close()
-            if len(times) >= 3 and min(times) < 300:
-                break
-    assert min(times) < 300, times
+    """Under 300 ms, best of three. Where the machine is so busy that a page of one word takes long, four of those."""
+    bare = {"/bare.html": ("text/html", b"<!doctype html><title>bare</title><link rel=icon href=icon.svg><p>bare")}
+    with stage(browser, SceneSource(fps=5), files=bare) as live:
+        own = [first_paint(live, live.url) for _ in range(3)]
+        word = [first_paint(live, f"{live.url}bare.html") for _ in range(3)]
+    print(f"\nfirst paint: {min(own):.0f} ms, of a page of one word {min(word):.0f} ms")
+    assert min(own) < max(300, 4 * min(word)), (own, word)
 
 
 def test_nothing_comes_from_elsewhere(browser: Any) -> None:
