@@ -187,7 +187,9 @@ def _look_up(state: Lowering, node: Node, table: NDArray[Any]) -> None:
 def _max_pool(state: Lowering, node: Node) -> None:
     x = state.value(node)
     aligned(state, node, node.inputs[0], node.outputs[0])
-    y = state.make(node, x.low, x.high)
+    # a window that lies wholly in the padding gives the lowest value there is
+    bare = shapes.window(node).misses(x.shape[1], x.shape[2])
+    y = state.make(node, limits(x)[0] if bare else x.low, x.high)
     window = window_fields(node, x.shape, y.shape)
     state.add(
         node, f"max_pool<{x.ctype}>", (DescriptorRef(), Ref(x.name), Ref(y.name), Scratch(x.ctype)), (x.name,), y.name,

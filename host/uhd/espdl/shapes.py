@@ -26,6 +26,15 @@ class Window:
         """Rows and columns of the output (ONNX's formula; with ``ceil`` no window starts in the end padding)."""
         return self._extent(0, height), self._extent(1, width)
 
+    def misses(self, height: int, width: int) -> bool:
+        """Whether some window sees nothing but padding."""
+        return any(self._misses(axis, size) for axis, size in enumerate((height, width)))
+
+    def _misses(self, axis: int, size: int) -> bool:
+        reach = range(0, self.dilations[axis] * self.kernel[axis], self.dilations[axis])
+        starts = (i * self.strides[axis] - self.pads[axis] for i in range(self._extent(axis, size)))
+        return any(not any(0 <= start + step < size for step in reach) for start in starts)
+
     def _extent(self, axis: int, size: int) -> int:
         padded = size + self.pads[axis] + self.pads[axis + 2]
         room = padded - self.dilations[axis] * (self.kernel[axis] - 1) - 1
