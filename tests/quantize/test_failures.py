@@ -204,10 +204,10 @@ def test_files_are_written_all_or_none(scratch: Path) -> None:
     output.with_suffix(".json").mkdir()
     settings = Settings("c", export_anchors=True)
     with pytest.raises(ConfigError, match=r"out\.espdl: cannot write it"):
-        adapter._write(output, b"new", manifest_for(), settings)
+        adapter.write_files(output, b"new", manifest_for(), settings)
     assert list(scratch.iterdir()) == [output.with_suffix(".json")]
     output.write_bytes(b"old")
     with pytest.raises(ConfigError, match="cannot write it"):
-        adapter._write(output, b"new", manifest_for(), settings)
+        adapter.write_files(output, b"new", manifest_for(), settings)
     assert sorted(path.name for path in scratch.iterdir()) == ["out.espdl", "out.json"]
     assert output.read_bytes() == b"old"

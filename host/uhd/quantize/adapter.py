@@ -114,7 +114,7 @@ def quantize_with_report(
     """
     started = time.monotonic()
     settings.check()
-    _check_output(output)
+    check_output(output)
     source = read_source(onnx)
     pictures = check_array(calibration, source.shape)
     manifest = agreed_manifest(source, manifest)
@@ -141,7 +141,7 @@ def quantize_with_report(
         ))  # fmt: skip
     _refuse_errors(onnx, findings)
     complete = _extend(manifest, settings, model, pictures, answer.rewrites, exponents is not None)
-    written = _write(output, data, complete, settings)
+    written = write_files(output, data, complete, settings)
     return Report(
         output,
         complete,
@@ -273,7 +273,7 @@ def _extend(
     return manifest.model_copy(update={"quantization": quantization, "tool_version": __version__})
 
 
-def _write(output: Path, data: bytes, manifest: ModelManifest, settings: Settings) -> tuple[Path, ...]:
+def write_files(output: Path, data: bytes, manifest: ModelManifest, settings: Settings) -> tuple[Path, ...]:
     """All files, or none: every one is complete under a temporary name before the first gets its own."""
     arrays: dict[Path, NDArray[np.float32]] = {}
     if settings.export_anchors:
@@ -297,7 +297,7 @@ def _write(output: Path, data: bytes, manifest: ModelManifest, settings: Setting
     return tuple(arrays)
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Raises ``ConfigError`` if ``output`` is not a place for a .espdl file; minutes pass before it is written."""
     if output.suffix != ".espdl":
         raise ConfigError(f"{output}: the output's name must end in .espdl")
