@@ -22,7 +22,7 @@ cat <<EOF
 Next:
   source ${VENV#"$HERE"/}/bin/activate
   python -m uhd.host demo --photos DIR                           # your own photos
-  python -m uhd.host view --target qemu --photos DIR              # live, in the browser
+  python -m uhd.host view --target qemu --photos DIR             # live, in the browser
   python -m uhd.host parity --target qemu --photos DIR           # device beside host, with YOLO labels also mAP
   python -m uhd.host build-fw --variant R --target esp32s3       # for a board, with ESP-IDF
   python -m uhd.host espdl inspect host/uhd/zoo/ultratinyod_r_esp32s3_speed.espdl
