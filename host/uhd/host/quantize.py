@@ -20,6 +20,7 @@ Examples:
   python -m uhd.host quantize R.safetensors --calibration photos/ --target esp32p4 --preset R-precision
   python -m uhd.host quantize R.onnx --calibration photos/ --target c --int16-op-pattern /box_out/Conv
   python -m uhd.host quantize R.onnx --calibration photos/ --target esp32s3 --output R.espdl --json
+  python -m uhd.host quantize A.onnx --calibration photos/ --target esp32s3 --split-filters
 
 Presets: int8, speed and precision (for a model whose manifest names its variant), or in full: R-precision, ...
 """
@@ -55,6 +56,9 @@ Presets: int8, speed and precision (for a model whose manifest names its variant
 @click.option("--expand-group-conv", is_flag=True, help="Write depthwise convolutions out as dense ones first.")
 @click.option("--bits", "--num-of-bits", default=8, show_default=True, help="16: all that ESP-DL can run in int16.")
 @click.option("--use-layerwise-equalization", is_flag=True, help="Balance consecutive layers first.")
+@click.option("--split-filters", is_flag=True,
+              help="Split filters that outgrow the data cache; every integer stays (docs/rewrites.md).")  # fmt: skip
+@click.option("--filter-limit", metavar="SIZE", help="Bytes of a filter with --split-filters.  [default: 48k]")
 @click.option("--img-size", metavar="HxW", help="Size of the network input; it must be that of MODEL.")
 @click.option("--resize-mode", help="How photos are resized, for files that do not say it.")
 @click.option("--variant", help="Letter of the published size, for files that do not say it.")
@@ -85,6 +89,8 @@ def command(
     expand_group_conv: bool,
     bits: int,
     use_layerwise_equalization: bool,
+    split_filters: bool,
+    filter_limit: str | None,
     img_size: str | None,
     resize_mode: str | None,
     variant: str | None,
@@ -102,10 +108,12 @@ def command(
     import tempfile
 
     from uhd.errors import ConfigError
+    from uhd.host.quantize_split import print_split, split_summary
     from uhd.quantize.adapter import quantize_with_report
     from uhd.quantize.calibration import chosen_photos, from_photos
     from uhd.quantize.depthwise import expand_groups, int16_patterns
     from uhd.quantize.presets import resolve_preset
+    from uhd.quantize.rewrites.apply import PROOF_PICTURES, quantize_split
     from uhd.quantize.settings import Settings
     from uhd.variants import get_variant
 
@@ -113,6 +121,7 @@ def command(
         raise ConfigError("name one model", hint="give MODEL, an .onnx file or a checkpoint")
     path = model or onnx_model
     assert path is not None
+    limit = _limit(filter_limit, split_filters)
     settings = Settings(
         target, int16_op_pattern, None, calib_algorithm, int16_calib_algorithm, bits, use_layerwise_equalization,
         not no_test_vectors, export_anchors or export_anchors_wh_scale_dir is not None,
@@ -149,19 +158,26 @@ def command(
         steps.done(pictures.description)
         steps.start(f"quantize  for {target}" + (f", preset {chosen.name}" if chosen else ""))
         suffix = f"_{target}_{chosen.name.partition('-')[2] or chosen.name}" if chosen else f"_{target}"
-        report = quantize_with_report(
-            onnx,
-            output or path.with_name(f"{path.stem}{suffix}.espdl"),
-            pictures.array,
-            manifest,
-            _with(settings, preset=chosen, calibration_note=pictures.description),
-            _Progress(steps),
-        )
+        place = output or path.with_name(f"{path.stem}{suffix}.espdl")
+        settings = _with(settings, preset=chosen, calibration_note=pictures.description)
+        progress, outcome = _Progress(steps), None
+        if limit:
+            compared = pictures.array[:PROOF_PICTURES]
+            if len(compared) < min(PROOF_PICTURES, len(photos)):
+                compared = from_photos(calibration, manifest, PROOF_PICTURES, photos=photos).array
+            outcome = quantize_split(
+                onnx, place, pictures.array, manifest, settings, progress, limit=limit, pictures=compared
+            )
+            report = outcome.report
+        else:
+            report = quantize_with_report(onnx, place, pictures.array, manifest, settings, progress)
         steps.done(f"{report.espdl}  {human_bytes(report.size_bytes)}")
     if as_json:
-        emit_json(_summary(report))
+        emit_json(_summary(report) | ({"split": split_summary(outcome, limit)} if outcome else {}))
     else:
         _print(report)
+        if outcome:
+            print_split(outcome)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -181,6 +197,22 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--class-ids {text}", hint="write numbers, such as 0,1")
     return tuple(int(part) for part in parts)
+
+
+def _limit(text: str | None, split: bool) -> int:
+    """Bytes of a filter, from ``48k`` or ``49152``; 0 where filters are not split."""
+    from uhd.errors import ConfigError
+
+    if not split:
+        if text is not None:
+            raise ConfigError(f"--filter-limit {text} without --split-filters", hint="give both, or neither")
+        return 0
+    number, unit = (text or "48k").lower(), 1
+    if number.endswith("k"):
+        number, unit = number[:-1], 1024
+    if not number.isdecimal() or int(number) == 0:
+        raise ConfigError(f"--filter-limit {text}", hint="write bytes, or KB such as 48k")
+    return int(number) * unit
 
 
 def _with(settings: Any, **changes: object) -> Any:

@@ -1,0 +1,121 @@
+"""Two forms of a quantized model compute the same integers: shown by their constants, and on pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uhd.errors import ModelError
+from uhd.espdl import oracle
+from uhd.espdl.model import EspdlModel, Tensor
+from uhd.quantize.adapter import quantize_input
+from uhd.quantize.rewrites.split import Split
+
+_HINT = "nothing was written; quantize without the rewrite, and report the model"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """``constants``: integers of filters and biases compared. ``pictures`` were run through both forms, and ``values``
+    integers of outputs and activations between were compared; none differed.
+    """
+
+    constants: int
+    pictures: int
+    values: int
+
+
+def prove(
+    before: EspdlModel,
+    after: EspdlModel,
+    splits: Sequence[Split],
+    pictures: NDArray[np.float32],
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Proof:
+    """Compare a model with its split form, ``pictures`` being float32 [N, C, H, W] in 0..1.
+
+    Constants are compared one by one, because equal ones on an equal grid give equal sums whatever the picture shows;
+    the pictures test how the pieces are put together.
+    Raises ``ModelError`` at the first integer or exponent that differs.
+    """
+    ends = [(model.target, set(model.inputs), set(model.outputs)) for model in (before, after)]
+    if ends[0] != ends[1]:
+        raise ModelError("the rewritten model has other inputs or outputs", hint=_HINT)
+    constants = _compare_constants(before, after, splits)
+    shared = _shared(before, after)
+    values = 0
+    for index, picture in enumerate(pictures):
+        if progress is not None:
+            progress("compare", index, len(pictures))
+        inputs = quantize_input(before, picture)
+        old, new = (oracle.run(model, inputs, keep_all=True) for model in (before, after))
+        for name in shared:
+            wrong = int(np.count_nonzero(old[name] != new[name]))
+            if wrong:
+                raise ModelError(
+                    f"the rewritten model differs in {wrong} of {old[name].size} integers of {name} on picture {index}",
+                    hint=_HINT,
+                )
+            values += old[name].size
+    return Proof(constants, len(pictures), values)
+
+
+def _shared(before: EspdlModel, after: EspdlModel) -> list[str]:
+    """Activations of both. A requantization's result has a name that counts on in order of export."""
+    made: list[set[str]] = [
+        {name for node in model.nodes if node.op != "RequantizeLinear" for name in node.outputs}
+        for model in (before, after)
+    ]
+    lost = made[0] - made[1]
+    if lost:
+        raise ModelError(f"the rewritten model lacks {', '.join(sorted(lost)[:3])}", hint=_HINT)
+    for name in made[0]:
+        old, new = before.tensors[name], after.tensors[name]
+        if (old.shape, old.dtype, old.exponents) != (new.shape, new.dtype, new.exponents):
+            raise ModelError(f"the rewritten model has another shape, type or exponent of {name}", hint=_HINT)
+    return sorted(made[0])
+
+
+def _compare_constants(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> int:
+    """Filters and biases of every convolution, those of pieces joined; returns how many integers were compared."""
+    parts = {split.operator: split.parts for split in splits}
+    nodes = {node.name: node for node in after.nodes}
+    compared = 0
+    for node in before.nodes:
+        if node.op != "Conv":
+            continue
+        names = parts.get(node.name, (node.name,))
+        pieces = [nodes[name] for name in names if name in nodes and nodes[name].op == "Conv"]
+        if len(pieces) != len(names) or any(len(piece.inputs) != len(node.inputs) for piece in pieces):
+            raise ModelError(f"the rewritten model lacks a piece of {node.name}", hint=_HINT)
+        for index, what in ((1, "filter"), (2, "bias")):
+            if index >= len(node.inputs) or not node.inputs[index]:
+                continue
+            whole = before.tensors[node.inputs[index]]
+            found = [after.tensors[piece.inputs[index]] for piece in pieces]
+            if not (_same_integers(whole, found) and _same_exponents(whole, found)):
+                raise ModelError(f"the rewritten model has another {what} of {node.name}", hint=_HINT)
+            compared += math.prod(whole.shape)
+    return compared
+
+
+def _same_integers(whole: Tensor, pieces: Sequence[Tensor]) -> bool:
+    values = [piece.data for piece in pieces if piece.data is not None]
+    if whole.data is None or len(values) != len(pieces):
+        return False
+    joined = (
+        values[0] if len(values) == 1 else np.concatenate(values)
+    )  # output channels are a dense filter's first axis
+    return joined.dtype == whole.data.dtype and np.array_equal(joined, whole.data)
+
+
+def _same_exponents(whole: Tensor, pieces: Sequence[Tensor]) -> bool:
+    """Whether the pieces' exponents are the whole's, be they one or one a channel."""
+    if len(whole.exponents) == 1 or len(pieces) == 1:
+        return all(piece.exponents == whole.exponents for piece in pieces)
+    spread = [piece.exponents * (piece.shape[0] if len(piece.exponents) == 1 else 1) for piece in pieces]
+    return sum(spread, ()) == whole.exponents
