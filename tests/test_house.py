@@ -32,6 +32,7 @@ SHELVES = {
     "predict": 7,
     "device": 7,
     "bridge": 8,
+    "explain": 8,
     "viewer": 9,
     "host": 10,
 }

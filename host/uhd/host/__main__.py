@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",
+    "explain": "Show what integers do to each layer of a .espdl: noise, mAP, time.",
     "bench": "Measure the reference runtime.",
     "release": "Ship a checkpoint with its .espdl files and measured mAP.",
 }
