@@ -34,7 +34,8 @@ def short_name(name: str) -> str:
     parts = [part for part in name.removeprefix("/depthwiseconv").split("/") if part]
     while len(parts) > 1 and parts[-1] in ("Conv", "conv"):
         parts.pop()
-    kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
+    following = [*parts[1:], ""]
+    kept = [part for part, after in zip(parts, following, strict=False) if not after.startswith(f"{part}.")]
     short = "/".join(kept) or name
     return short if len(short) <= _SHORT else "…" + short[1 - _SHORT :]
 
