@@ -74,7 +74,16 @@ def page_of(explanation: Explanation, command: str = "") -> tuple[Page, str]:
 def table_numbers(figures: dict[str, Any]) -> Iterator[float]:
     """The figures that the page must hold, by hand from the JSON."""
     for layer in figures["layers"]:
-        keys = ("sqnr_db", "own_sqnr_db", "filter_sqnr_db", "maps_sqnr_db", "predicted_ms", "parameter_bytes", "bits")
+        keys = (
+            "sqnr_db",
+            "own_sqnr_db",
+            "sums_sqnr_db",
+            "filter_sqnr_db",
+            "maps_sqnr_db",
+            "predicted_ms",
+            "parameter_bytes",
+            "bits",
+        )
         found = [layer[key] for key in (*keys, "output_bytes")]
         found += [layer["integers"][key] for key in ("lowest", "highest", "used_bits")]
         found += [100 * layer["integers"][key] for key in ("at_lowest", "at_highest")]

@@ -61,6 +61,7 @@ def test_ratio_of_a_layer_by_hand() -> None:
     assert layer.sqnr == pytest.approx(10 * math.log10(signal / noise), abs=1e-9)
     assert layer.own_sqnr == pytest.approx(layer.sqnr, abs=1e-9), "the first layer has no noise but its own"
     assert layer.filter_sqnr == MOST_DB and layer.no_partner == ""
+    assert layer.sums_sqnr == MOST_DB, "its filter and bias are exact, so only rounding adds noise"
 
 
 def test_energies() -> None:
@@ -132,6 +133,7 @@ def test_a_layer_made_bad_comes_out_worst(bad: int) -> None:
     layers = study(model, found, pictures(model, 6))
     own = {item.layer.name: item.own_sqnr for item in layers}
     assert min(own, key=lambda key: own[key] or 0.0) == name
+    assert layers[bad].sums_sqnr == pytest.approx(own[name], abs=3.0), "the noise is that of the filter"
     filters = {item.layer.name: item.filter_sqnr for item in layers}
     assert min(filters, key=lambda key: filters[key] or 0.0) == name
     for before in layers[:bad]:
@@ -152,12 +154,12 @@ def test_alone_in_integers_is_the_oracle_where_nothing_precedes(target: str) -> 
     floating = FloatModel(float_twin(model), model)
     (node,) = model.nodes
     session = floating.with_one(node)
-    beside, alone = floating.with_all_beside()
+    beside = floating.with_all_beside()
     for picture in pictures(model, 4, seed=2):
         integers = oracle.run(model, {model.inputs[0]: picture.integers})[node.outputs[0]]
         wanted = as_planes(integers, model.tensors[node.outputs[0]].exponent)
         assert np.array_equal(session.run(picture.planes)[node.outputs[0]], wanted)
-        assert np.array_equal(beside.run(picture.planes)[alone[node.outputs[0]]], wanted)
+        assert np.array_equal(beside.session.run(picture.planes)[beside.alone[node.outputs[0]]], wanted)
 
 
 def test_sums_and_headroom() -> None:

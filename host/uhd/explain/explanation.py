@@ -86,6 +86,7 @@ def layer_dict(number: int, item: LayerStudy) -> dict[str, Any]:
         "integers": asdict(spread) | {"histogram": list(spread.histogram)},
         "sqnr_db": item.sqnr,
         "own_sqnr_db": item.own_sqnr,
+        "sums_sqnr_db": item.sums_sqnr,
         "filter_sqnr_db": item.filter_sqnr,
         "maps_sqnr_db": item.maps_sqnr,
         "cost": asdict(item.cost) if item.cost else None,

@@ -8,6 +8,7 @@ inputs and has its output rounded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,19 @@ class Session:
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: planes}), strict=True))
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A session that gives, beside the float model's tensors, what each layer alone would make of them.
+
+    ``alone``: name of that tensor by the name of the layer's output. ``sums``: the same before it is rounded, for
+    convolutions: what their filter and bias alone change.
+    """
+
+    session: Session
+    alone: dict[str, str]
+    sums: dict[str, str]
+
+
 class FloatModel:
     """The float graph beside its .espdl. ``partners``: by the name of a layer's output."""
 
@@ -64,18 +78,18 @@ class FloatModel:
         self._constants = {t.name: t for t in self._proto.graph.initializer}
         self.maps = [output.name for output in self._proto.graph.output if output.name not in self._constants]
 
-    def with_all_beside(self) -> tuple[Session, dict[str, str]]:
-        """A session whose outputs are all partner tensors, and for every layer that has one the tensor (by its output's
-        name) that it alone would make of the float model's values."""
+    def with_all_beside(self) -> Beside:
+        """All partner tensors, and every layer that has one alone in integers, in one session."""
         proto = self._copy()
         alone: dict[str, str] = {}
+        sums: dict[str, str] = {}
         for number, layer in enumerate(self._model.nodes):
             partner = self.partners[layer.outputs[0]]
             if partner.reason:
                 continue
             source, alone[layer.outputs[0]] = partner.tensor, f"{_PREFIX}alone/{number}"
             if self._float_filter(layer) is not None:
-                source = f"{_PREFIX}sum/{number}"
+                source = sums[layer.outputs[0]] = f"{_PREFIX}sum/{number}"
                 conv = onnx.NodeProto()
                 conv.CopyFrom(next(node for node in proto.graph.node if node.name == layer.name))
                 conv.name = source
@@ -85,9 +99,9 @@ class FloatModel:
                 kind = "Relu" if layer.attributes.get("activation") == "Relu" else "Identity"
                 proto.graph.node.append(helper.make_node(kind, [conv.output[0]], [source]))
             proto.graph.node.extend(self._rounded(proto.graph, layer, source, alone[layer.outputs[0]]))
-        wanted = sorted({p.tensor for p in self.partners.values() if not p.reason} | set(alone.values()))
+        wanted = sorted({p.tensor for p in self.partners.values() if not p.reason} | {*alone.values(), *sums.values()})
         self._ask_for(proto, wanted)
-        return Session(proto, wanted), alone
+        return Beside(Session(proto, wanted), alone, sums)
 
     def unchanged(self) -> Session:
         """The float model."""

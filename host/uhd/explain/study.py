@@ -67,8 +67,9 @@ def headroom(limit: int, largest: int) -> float:
 class LayerStudy:
     """One layer. Ratios of signal to quantization noise in dB, None where the layer has no partner.
 
-    ``sqnr``: of its output in the whole integer model. ``own_sqnr``: if it alone computed in integers. ``filter_sqnr``:
-    of its filter. ``maps_sqnr``: of the worst output map, and ``cost`` in mAP, if it alone computed in integers.
+    ``sqnr``: of its output in the whole integer model. ``own_sqnr``: if it alone computed in integers. ``sums_sqnr``:
+    of that without rounding the output, so that the noise is that of filter and bias. ``filter_sqnr``: of the filter.
+    ``maps_sqnr``: of the worst output map, and ``cost`` in mAP, if it alone computed in integers.
     """
 
     layer: Layer
@@ -78,6 +79,7 @@ class LayerStudy:
     no_partner: str
     sqnr: float | None
     own_sqnr: float | None
+    sums_sqnr: float | None
     filter_sqnr: float | None
     accumulator: Accumulator | None
     time: OpTime | None = None
@@ -98,18 +100,22 @@ def study(
     counts = {key: Counts(model.tensors[key].dtype) for key in keys}
     noise = {key: Noise() for key in keys}
     own = {key: Noise() for key in keys}
+    unrounded = {key: Noise() for key in keys}
     sums: dict[str, tuple[int, int]] = {}
-    beside, alone = floating.with_all_beside() if floating else (None, {})
+    beside = floating.with_all_beside() if floating else None
+    alone, before_rounding = (beside.alone, beside.sums) if beside else ({}, {})
     for picture in track(pictures, "photos"):
         inputs = {model.inputs[0]: picture.integers}
         made = oracle.run(model, inputs, keep_all=True)
-        real = beside.run(picture.planes) if beside else {}
+        real = beside.session.run(picture.planes) if beside else {}
         for key in keys:
             counts[key].add(made[key])
             if floating and key in alone:
                 wanted = real[floating.partners[key].tensor]
                 noise[key].add(wanted, as_planes(made[key], model.tensors[key].exponent))
                 own[key].add(wanted, real[alone[key]])
+                if key in before_rounding:
+                    unrounded[key].add(wanted, real[before_rounding[key]])
         for item in accumulators.measure(model, [inputs], lambda *_, made=made: made):
             final, partial = sums.get(item.operator, (0, 0))
             sums[item.operator] = (max(final, item.final), max(partial, item.partial))
@@ -135,6 +141,7 @@ def study(
                 no_partner=partner.reason if partner else "no float model",
                 sqnr=noise[key].db if key in alone else None,
                 own_sqnr=own[key].db if key in alone else None,
+                sums_sqnr=unrounded[key].db if key in before_rounding else None,
                 filter_sqnr=filter_noise.db if filters else None,
                 accumulator=accumulator,
             )

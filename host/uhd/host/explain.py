@@ -24,6 +24,7 @@ Examples:
 \b
 Columns: sqnr   signal to quantization noise of the layer's output, dB, all layers in integers
          alone  the same with this layer alone in integers: what it adds itself
+         sums   that before the output is rounded: the noise of its filter
          maps   on the worst output map, this layer alone in integers
          cost   mAP@0.5 lost by this layer alone, and its standard error
          ends   share of the output on the ends of its type's range (saturated)
@@ -124,7 +125,7 @@ def _row(number: int, item: LayerStudy) -> tuple[Any, ...]:
     error = f" ± {cost.map50_error:.4f}" if cost and cost.map50_error is not None else ""
     return (
         number, layer.name, layer.op, f"{spread.used_bits} of {layer.bits}", _db(item.sqnr), _db(item.own_sqnr),
-        _db(item.maps_sqnr), f"{cost.map50:+.4f}{error}" if cost else "-",
+        _db(item.sums_sqnr), _db(item.maps_sqnr), f"{cost.map50:+.4f}{error}" if cost else "-",
         f"{spread.at_lowest + spread.at_highest:.2%}",
         f"{sums.bound_headroom:.1f} / {sums.reached_headroom:.1f}" if sums else "-",
         f"{item.time.total_ms:.2f}" if item.time else "-",
@@ -133,7 +134,7 @@ def _row(number: int, item: LayerStudy) -> tuple[Any, ...]:
 
 def _print(found: Explanation, sort: str, top: int | None) -> None:
     model, costs = found.subject.model, found.costs
-    header = ("", "layer", "op", "bits", "sqnr", "alone", "maps", "cost", "ends", "room", "ms")
+    header = ("", "layer", "op", "bits", "sqnr", "alone", "sums", "maps", "cost", "ends", "room", "ms")
     rows = [_row(number, item) for number, item in ordered(found.layers, sort)[:top]]
     print_table(f"{found.subject.manifest.name} on {model.target}, {found.photos} photos, by {sort}", rows, header)
     if found.subject.floating is None:
