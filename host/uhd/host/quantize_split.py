@@ -41,8 +41,8 @@ def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -
     by_name = {op.name: op for op in ops}
     moved = 0
     for split in splits:
-        concat = by_name[split.concat]
-        moved += concat.input_bytes + concat.output_bytes
+        if split.replaced is None:  # otherwise the plain form has this Concat, too
+            moved += by_name[split.concat].input_bytes + by_name[split.concat].output_bytes
         moved += sum(by_name[part].input_bytes for part in split.parts[1:])
     return Forecast(
         before.target,

@@ -26,8 +26,11 @@ def exponents_of(model: EspdlModel) -> dict[str, tuple[int, ...]]:
 
 def split_exponents(exponents: Exponents, splits: Sequence[Split]) -> dict[str, tuple[int, ...]]:
     """The exponents of a model for its split form: every piece takes those of the whole."""
-    made = dict(exponents)
+    made = _moved_inputs(exponents, splits)
     for split in splits:
+        joined = made[split.output]
+        if split.replaced is not None:  # the Concat may have had a requantized copy
+            joined = exponents.get(own_key(split.concat, split.replaced), joined)
         weight = made.pop(own_key(split.operator, 1))
         source = made.pop(own_key(split.operator, 0), None)
         first = 0
@@ -37,13 +40,33 @@ def split_exponents(exponents: Exponents, splits: Sequence[Split]) -> dict[str, 
             made[own_key(part, 1)] = weight if len(weight) == 1 else weight[first : first + count]
             if source is not None:
                 made[own_key(part, 0)] = source
-            made[output] = made[own_key(split.concat, index)] = made[split.output]
+            made[output] = made[split.output]
+            made[own_key(split.concat, split.first_input + index)] = joined
             first += count
+    return made
+
+
+def _moved_inputs(exponents: Exponents, splits: Sequence[Split]) -> dict[str, tuple[int, ...]]:
+    """``exponents`` with the inputs of a Concat that took pieces where they are now, those replaced left out."""
+    taken: dict[str, dict[int, int]] = {}  # how many more inputs stand for an input of the original, by Concat
+    for split in splits:
+        if split.replaced is not None:
+            taken.setdefault(split.concat, {})[split.replaced] = len(split.parts) - 1
+    made = {}
+    for key, values in exponents.items():
+        name, _, index = key.rpartition(":")
+        if name in taken and index.isdecimal():
+            if int(index) in taken[name]:
+                continue
+            key = own_key(name, int(index) + sum(more for at, more in taken[name].items() if at < int(index)))
+        made[key] = values
     return made
 
 
 def int16_patterns_of(model: EspdlModel, splits: Sequence[Split]) -> tuple[str, ...]:
     """Patterns that choose the int16 operators of ``model`` in its split form, and nothing else."""
-    replaced = {split.operator: (*split.parts, split.concat) for split in splits}
+    replaced = {
+        split.operator: (*split.parts, split.concat) if split.replaced is None else split.parts for split in splits
+    }
     names = [node.name for node in model.nodes if node.bits == 16 and node.op != "RequantizeLinear"]
     return tuple(f"^{re.escape(new)}$" for name in names for new in replaced.get(name, (name,)))

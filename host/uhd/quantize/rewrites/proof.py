@@ -46,15 +46,16 @@ def prove(
     if ends[0] != ends[1]:
         raise ModelError("the rewritten model has other inputs or outputs", hint=_HINT)
     constants = _compare_constants(before, after, splits)
-    shared = _shared(before, after)
+    shared = _shared(before, after, splits)
     values = 0
     for index, picture in enumerate(pictures):
         if progress is not None:
             progress("compare", index, len(pictures))
         inputs = quantize_input(before, picture)
         old, new = (oracle.run(model, inputs, keep_all=True) for model in (before, after))
-        for name in shared:
-            wrong = int(np.count_nonzero(old[name] != new[name]))
+        for name, parts in shared.items():
+            found = new[parts[0]] if len(parts) == 1 else np.concatenate([new[part] for part in parts], axis=-1)
+            wrong = int(np.count_nonzero(old[name] != found))
             if wrong:
                 raise ModelError(
                     f"the rewritten model differs in {wrong} of {old[name].size} integers of {name} on picture {index}",
@@ -64,20 +65,28 @@ def prove(
     return Proof(constants, len(pictures), values)
 
 
-def _shared(before: EspdlModel, after: EspdlModel) -> list[str]:
-    """Activations of both. A requantization's result has a name that counts on in order of export."""
-    made: list[set[str]] = [
+def _shared(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> dict[str, tuple[str, ...]]:
+    """The activations of ``before``, each with the tensor or the pieces that ``after`` has for it.
+
+    Results of requantizations are left out: their names count on in order of export.
+    """
+    old, new = (
         {name for node in model.nodes if node.op != "RequantizeLinear" for name in node.outputs}
         for model in (before, after)
-    ]
-    lost = made[0] - made[1]
+    )
+    pieces = {split.output: split.part_outputs for split in splits if split.replaced is not None}
+    shared = {name: pieces.get(name, (name,)) for name in sorted(old)}
+    lost = [part for parts in shared.values() for part in parts if part not in new]
     if lost:
-        raise ModelError(f"the rewritten model lacks {', '.join(sorted(lost)[:3])}", hint=_HINT)
-    for name in made[0]:
-        old, new = before.tensors[name], after.tensors[name]
-        if (old.shape, old.dtype, old.exponents) != (new.shape, new.dtype, new.exponents):
+        raise ModelError(f"the rewritten model lacks {', '.join(lost[:3])}", hint=_HINT)
+    for name, parts in shared.items():
+        whole, found = before.tensors[name], [after.tensors[part] for part in parts]
+        channels = sum(part.shape[-1] for part in found) if whole.shape else 0
+        same = all((part.dtype, part.exponents) == (whole.dtype, whole.exponents) for part in found)
+        alike = all(part.shape[:-1] == whole.shape[:-1] for part in found)
+        if not (same and alike and channels == (whole.shape[-1] if whole.shape else 0)):
             raise ModelError(f"the rewritten model has another shape, type or exponent of {name}", hint=_HINT)
-    return sorted(made[0])
+    return shared
 
 
 def _compare_constants(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> int:

@@ -8,8 +8,8 @@ compute the very integers of the whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -30,7 +30,9 @@ class Split:
     """One convolution that became several.
 
     ``parts``: names of the new convolutions. ``channels``: output channels of each. ``part_outputs``: the tensors that
-    they make, behind the Relu if there is one. ``concat`` joins them to ``output``, a tensor of the original.
+    they make, behind the Relu if there is one. ``concat`` joins them to ``output``, a tensor of the original; where
+    that was read by another Concat alone, that one takes the pieces instead, in place of its input ``replaced`` (else
+    None), and ``output`` is no more. ``first_input`` is where the pieces begin among the Concat's inputs.
     ``filter_bytes``: of the original. ``largest_bytes``: of the largest piece; beyond the limit only where one block
     of output channels is.
     """
@@ -43,6 +45,8 @@ class Split:
     output: str
     filter_bytes: int
     largest_bytes: int
+    replaced: int | None = None
+    first_input: int = 0
 
 
 def piece_channels(channels: int, channel_bytes: int, bits: int, limit: int) -> tuple[int, ...]:
@@ -64,8 +68,8 @@ def split_filters(model: onnx.ModelProto, bits: Mapping[str, int], limit: int = 
 
     ``bits`` gives the precision (8 or 16) of each convolution by name; those that it does not name stay. A Relu that
     alone reads a convolution goes to each piece, so that it can be fused there. Pieces are named ``<name>_part0`` ...,
-    and every tensor that others read keeps its name. Raises ``ConfigError`` for a limit below 1 byte, ``ModelError``
-    where a new name is taken.
+    their Concat ``<name>_concat``; tensors keep their names. Raises ``ConfigError`` for a limit below 1 byte,
+    ``ModelError`` where a new name is taken.
     """
     if limit < 1:
         raise ConfigError(f"a filter limit of {limit} bytes", hint="give a size such as 48k")
@@ -94,6 +98,7 @@ def split_filters(model: onnx.ModelProto, bits: Mapping[str, int], limit: int = 
     if splits:
         del graph.node[:]
         graph.node.extend(nodes)
+        splits = _merge_concats(graph, splits)
         del graph.value_info[:]  # of tensors that are gone, too; shapes are inferred anew
         drop_unused(graph)
         _require_unique(graph)
@@ -152,6 +157,31 @@ def _pieces(
         node.name, parts, channels, tuple(ends), concat.name, output, first * channel_bytes,
         max(channels) * channel_bytes,
     )  # fmt: skip
+
+
+def _merge_concats(graph: onnx.GraphProto, splits: Sequence[Split]) -> list[Split]:
+    """Let a Concat that alone reads joined pieces take them itself: one copy less, and esp-ppq's simplifier would."""
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(output.name for output in graph.output)
+    by_output = {split.output: split for split in splits}
+    made = {split.operator: split for split in splits}
+    for node in graph.node:
+        if node.op_type != "Concat" or next(a.i for a in node.attribute if a.name == "axis") != 1:
+            continue
+        inputs: list[str] = []
+        for index, name in enumerate(node.input):
+            split = by_output.get(name)
+            if split is None or readers[name] != 1:
+                inputs.append(name)
+                continue
+            made[split.operator] = replace(split, concat=node.name, replaced=index, first_input=len(inputs))
+            inputs.extend(split.part_outputs)
+        node.input[:] = inputs
+    gone = {split.concat for split in splits} - {split.concat for split in made.values()}
+    kept = [node for node in graph.node if node.op_type != "Concat" or node.name not in gone]
+    del graph.node[:]
+    graph.node.extend(kept)
+    return list(made.values())
 
 
 def _require_unique(graph: onnx.GraphProto) -> None:
