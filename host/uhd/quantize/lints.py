@@ -174,7 +174,7 @@ def _filters(model: EspdlModel, chip: Target) -> Iterator[Finding]:
         if size > FILTER_CACHE_BYTES:
             yield Finding(
                 "note", node.name, f"its filter of {size / 1024:.0f} KB outgrows the data cache beside other data",
-                "ESP-DL reads it again for every pixel: place weights in internal RAM, or take a narrower variant",
+                "ESP-DL reads it again for every pixel: quantize with --split-filters, or keep weights in internal RAM",
                 "filter-size",
             )  # fmt: skip
 
