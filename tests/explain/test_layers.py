@@ -13,8 +13,9 @@ from support.made_models import Maker, random_inputs
 from uhd.espdl import kernels, oracle, shapes
 from uhd.espdl.model import EspdlModel, Tensor
 from uhd.explain.accuracy import layer_costs
+from uhd.explain.explanation import _overflow
 from uhd.explain.floating import FloatModel, as_planes
-from uhd.explain.study import LayerStudy, Picture, headroom, study
+from uhd.explain.study import Accumulator, LayerStudy, Picture, headroom, study
 from uhd.explain.tally import MOST_DB, Counts, Noise, used_bits
 from uhd.manifest import ModelManifest
 
@@ -213,3 +214,16 @@ def test_partners_and_why_there_is_none() -> None:
     twin = float_twin(larger.model(larger.conv(larger.input(8, 8, 4), 8)))
     reason = FloatModel(twin, lone).partners[lone.outputs[0]].reason
     assert reason == "the float tensor is [1, 8, 8, 8], not [1, 6, 8, 8]"
+
+
+@pytest.mark.parametrize(("bound", "reached", "partial", "said"), [
+    (524287, 524287, 524287, ""),
+    (900000, 1000, 2000, "no sum passed 2,000 on 5 photos, a lane holds 524,287"),
+    (900000, 1000, 600000, "a partial sum can reach 600,000 on 5 photos"),
+    (900000, 600000, 700000, "a sum reached 600,000 on 5 photos, a lane holds 524,287: the chip overflows"),
+])  # fmt: skip
+def test_what_is_said_of_overflow(bound: int, reached: int, partial: int, said: str) -> None:
+    layer = study(chain(), None, pictures(chain(), 1))[0]
+    layer.accumulator = Accumulator(2**19 - 1, bound, reached, partial)
+    lines = list(_overflow(layer, 5))
+    assert len(lines) == bool(said) and all(line.startswith(f"{layer.layer.name}: {said}") for line in lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ class Explanation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Doubts about the comparison, then what the file itself says that its chip will not do or do slowly."""
-        return (*self.subject.warnings, *lint(self.subject.model))
+        """Doubts about the comparison, sums that overflow, then what the file itself says that its chip will not do, or
+        do slowly."""
+        sums = (line for layer in self.layers for line in _overflow(layer, self.photos))
+        return (*self.subject.warnings, *sums, *lint(self.subject.model))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -69,6 +71,19 @@ class Explanation:
             "without_partner": {s.layer.name: s.no_partner for s in self.layers if s.no_partner},
             "warnings": list(self.warnings),
         }
+
+
+def _overflow(item: LayerStudy, photos: int) -> Iterator[str]:
+    """What the photos say of a layer whose sums could overflow."""
+    sums, on = item.accumulator, f"on {photos} photos"
+    if sums is None or max(sums.bound, sums.partial) <= sums.limit:
+        return
+    if sums.reached > sums.limit:
+        yield f"{item.layer.name}: a sum reached {sums.reached:,} {on}, a lane holds {sums.limit:,}: the chip overflows"
+    elif sums.partial > sums.limit:
+        yield f"{item.layer.name}: a partial sum can reach {sums.partial:,} {on}, a lane holds {sums.limit:,}"
+    else:
+        yield f"{item.layer.name}: no sum passed {sums.partial:,} {on}, a lane holds {sums.limit:,}"
 
 
 def layer_dict(number: int, item: LayerStudy) -> dict[str, Any]:

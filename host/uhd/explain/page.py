@@ -71,7 +71,10 @@ def data(value: float | None, form: str = "") -> Markup:
     """A figure as HTML: for people by ``form`` (such as ``%.1f``), whole for programs."""
     if value is None:
         return Markup('<data value="">–</data>')
-    shown = (form % value).replace("-", "−") if form else number(value)
+    shown = form % value if form else number(value)
+    if form and float(shown) == 0:
+        shown = form % 0.0  # not "-0.0"
+    shown = shown.replace("-", "−")
     return Markup('<data value="{}">{}</data>').format(repr(value), shown)
 
 
