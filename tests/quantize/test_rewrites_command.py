@@ -11,6 +11,7 @@ from support.photos import random_rgb, save_png
 from support.quantize_nets import detector_onnx
 from uhd.espdl.reader import read_espdl
 from uhd.host.__main__ import main
+from uhd.host.quantize_split import Forecast
 from uhd.manifest import load_manifest
 
 
@@ -56,6 +57,14 @@ def test_the_result_in_words(words: list[str], tmp_path: Path, capsys: pytest.Ca
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
         "tiny.espdl", "tiny.json", "tiny_anchors.npy", "tiny_wh_scale.npy",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [(128.4, 62.9, "2.0 times"), (39.3, 39.3, "1.0 times"), (155.6, 178.1, "slower: raise")],
+)
+def test_a_loss_is_called_one(before: float, after: float, verdict: str) -> None:
+    assert Forecast("esp32s3", before, after, 0, 0.0).verdict.startswith(verdict)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ class Forecast:
     traffic_bytes: int
     traffic_ms: float
 
+    @property
+    def verdict(self) -> str:
+        """The gain in words. Requantizing an input once a piece can cost more than fetching the filter again did."""
+        if self.after_ms > 1.005 * self.before_ms:
+            return "slower: raise --filter-limit, or leave the filters whole"
+        return f"{self.before_ms / self.after_ms:.1f} times as fast"
+
 
 def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -> Forecast | None:
     """The forecast for the chip of two forms of a model; None for the portable target."""
@@ -83,7 +90,7 @@ def print_split(outcome: Outcome) -> None:
         return
     click.echo(
         f"predicted on {found.target}, weights in PSRAM: {found.before_ms:.1f} ms before, "
-        f"{found.after_ms:.1f} ms after ({found.before_ms / found.after_ms:.1f} times as fast)"
+        f"{found.after_ms:.1f} ms after ({found.verdict})"
     )
     click.echo(
         f"not in that: the pieces move {found.traffic_bytes:,} B of activations more, "
