@@ -133,3 +133,16 @@ def test_another_float_model_is_doubted(
     code = main(["explain", str(shipped()), "--photos", str(scenes), "--float", str(other), "--limit", "1", "--no-map"])
     assert code == 0
     assert "filters are not those of other.safetensors" in capsys.readouterr().out
+
+
+def test_chips_differ_where_they_should(scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An exponent for each channel (ESP32-P4) makes the stem's sums less noisy than one for all (ESP32-S3)."""
+    ratios = {}
+    for target in ("esp32s3", "esp32p4"):
+        found = zoo.shipped_espdl("R", target, "speed")
+        assert found is not None
+        assert main(["explain", str(found.path), "--photos", str(scenes), "--limit", "2", "--no-map", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["target"] == target
+        ratios[target] = told["layers"][0]["sums_sqnr_db"]
+    assert ratios["esp32p4"] > ratios["esp32s3"] + 3

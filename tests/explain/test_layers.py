@@ -151,7 +151,7 @@ def test_alone_in_integers_is_the_oracle_where_nothing_precedes(target: str) -> 
     """The first layer's float inputs are on the grid, so it must come out as the oracle's integers, ties included."""
     maker = Maker(7, target)
     maker_input = maker.input(9, 7, 4)
-    model = maker.model(maker.conv(maker_input, 8, (3, 3), strides=(2, 1), pads=(1, 0, 1, 2), shift=9))
+    model = maker.model(maker.conv(maker_input, 8, (3, 3), strides=(2, 1), pads=(1, 0, 1, 2), shift=5, spread=0.03))
     floating = FloatModel(float_twin(model), model)
     (node,) = model.nodes
     session = floating.with_one(node)
