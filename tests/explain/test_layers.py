@@ -201,12 +201,19 @@ def test_partners_and_why_there_is_none() -> None:
     for node in proto.graph.node:
         if node.name == names[3]:
             node.name = "renamed"
+    found = FloatModel(proto, model)
+    assert found.partners[other].tensor == other and found.partners[other].node is None, "by its tensor's name"
+    assert [found.can_stand_alone(node) for node in model.nodes] == [True, False, False, False, True]
+    for node in proto.graph.node:
+        for names_of in (node.input, node.output):
+            for place, name in enumerate(names_of):
+                names_of[place] = "elsewhere" if name == other else name
     partners = FloatModel(proto, model).partners
     assert [partners[n.outputs[0]].tensor for n in model.nodes] == [first, first, first, "", last]
-    assert partners[other].reason == "no float operator of this name"
+    assert partners[other].reason == "no float operator or tensor of this name"
     assert partners[wide].node is None and partners[first].node == names[0]
     layers = by_name(study(model, FloatModel(proto, model), pictures(model, 2)))
-    assert layers[names[3]].no_partner == "no float operator of this name" and layers[names[3]].sqnr is None
+    assert layers[names[3]].no_partner == "no float operator or tensor of this name" and layers[names[3]].sqnr is None
     assert layers[names[2]].sqnr == pytest.approx(layers[names[0]].sqnr or 0), "wider and back loses nothing"
     small = Maker(5)
     lone = small.model(small.conv(small.input(8, 8, 4), 6))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -15,8 +15,9 @@ _SAME_VALUE = ("RequantizeLinear", "Identity")
 
 @dataclass(frozen=True)
 class Partner:
-    """The float tensor of a layer. ``node``: the float operator of its name; None for a requantization, which has
-    none and is compared with what it reads. ``reason``: why there is no tensor, empty if there is one."""
+    """The float tensor of a layer. ``node``: the float operator of its name; None for a requantization, which is
+    compared with what it reads, and for what a rewrite made, such as the Concat of a split filter, which is compared
+    with the tensor of the same name. ``reason``: why there is no tensor, empty if there is one."""
 
     tensor: str = ""
     node: str | None = None
@@ -30,6 +31,7 @@ def find_partners(model: EspdlModel, graph: onnx.GraphProto) -> dict[str, Partne
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+    made = {name for node in graph.node for name in node.output}
     shapes = _shapes(graph)
     by_tensor = {name: Partner(name) for name in model.inputs if name in shapes}
     if len(model.inputs) == 1 and model.inputs[0] not in by_tensor:
@@ -38,7 +40,7 @@ def find_partners(model: EspdlModel, graph: onnx.GraphProto) -> dict[str, Partne
             by_tensor[model.inputs[0]] = Partner(inputs[0])
     found: dict[str, Partner] = {}
     for layer in model.nodes:
-        partner = _partner(layer, nodes, readers, by_tensor)
+        partner = _partner(layer, nodes, readers, by_tensor, made)
         if not partner.reason:
             partner = _checked(partner, model.tensors[layer.outputs[0]].shape, shapes)
         found[layer.outputs[0]] = by_tensor[layer.outputs[0]] = partner
@@ -50,13 +52,16 @@ def _partner(
     nodes: Mapping[str, onnx.NodeProto],
     readers: Mapping[str, list[onnx.NodeProto]],
     known: Mapping[str, Partner],
+    tensors: Collection[str],
 ) -> Partner:
     node = nodes.get(layer.name)
     if node is None:
         if layer.op in _SAME_VALUE:
             source = known.get(layer.inputs[0], Partner(reason="its input has no partner"))
             return Partner(source.tensor, None, source.reason and "its input has no partner")
-        return Partner(reason="no float operator of this name")
+        if layer.outputs[0] in tensors:
+            return Partner(layer.outputs[0])
+        return Partner(reason="no float operator or tensor of this name")
     tensor: str = node.output[0]
     if layer.attributes.get("activation") == "Relu":
         behind = [reader for reader in readers.get(tensor, []) if reader.op_type == "Relu"]
