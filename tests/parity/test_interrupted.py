@@ -88,14 +88,15 @@ def test_interrupted_then_killed_then_finished(
     whole = run_json(capsys, *arguments, "--state", tmp_path / "whole.jsonl")
     state = tmp_path / "broken.jsonl"
 
-    process = start(state, *arguments)
+    slow = ("--delay-ms", 50)  # a fast machine would be done before anyone could interrupt it
+    process = start(state, *arguments, *slow)
     wait_for_photos(process, state, 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "photos are kept; go on with: python -m uhd.host parity" in said and "--resume" in said
 
-    process = start(state, *arguments, "--resume")
+    process = start(state, *arguments, *slow, "--resume")
     before = photos_in(state)
     wait_for_photos(process, state, before + 2)
     process.kill()
