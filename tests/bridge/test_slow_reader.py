@@ -14,7 +14,7 @@ from uhd.bridge.hub import Hub
 from uhd.bridge.setup import port_opener
 from uhd.bridge.source_live import LiveSource
 
-SECONDS = float(os.environ.get("UHD_SOAK_SECONDS", "20"))
+SECONDS = float(os.environ.get("UHD_SOAK_SECONDS", "10"))
 
 
 def test_memory_stays_and_the_newest_is_shown(line: Path) -> None:

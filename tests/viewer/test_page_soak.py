@@ -9,7 +9,7 @@ from typing import Any
 from support.viewer_page import stage, wait_until
 from support.viewer_source import SceneSource
 
-SECONDS = float(os.environ.get("UHD_SOAK_SECONDS", "15"))
+SECONDS = float(os.environ.get("UHD_SOAK_SECONDS", "8"))
 
 
 def test_sixty_pictures_a_second_without_growth(browser: Any) -> None:
