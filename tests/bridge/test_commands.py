@@ -114,6 +114,7 @@ def test_replay_of_half_a_file_says_so(recording: Path, tmp_path: Path) -> None:
         (["replay", str(Path(__file__)), "--speed", "-1"], "is no speed"),
         (["bridge", "--port", "/dev/nothing"], "no such port"),
         (["bridge", "--port", "x", "--target", "qemu"], "exclude each other"),
+        (["bridge", "--target", "qemu"], "an emulated device has no camera; give it --photos DIR"),
         (["bridge", "--port", "x", "--loop"], "are for --photos"),
         (["bridge", "--port", "socket://127.0.0.1:1", "--photos", "/nowhere"], "/nowhere"),
         (["bridge", "--port", "socket://127.0.0.1:1", "--mqtt", "x"], "not a broker"),

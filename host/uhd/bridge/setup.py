@@ -11,7 +11,7 @@ from uhd.bridge.photos import PhotoFeed
 from uhd.bridge.source_live import LiveSource
 from uhd.device.ports import DEFAULT_BAUD, Port, open_port
 from uhd.device.serial_ports import check_access, choose_port, list_serial_ports, same_device
-from uhd.errors import DeviceError
+from uhd.errors import ConfigError, DeviceError
 
 
 def port_opener(path: str, baud: int = DEFAULT_BAUD) -> Callable[[], Port]:
@@ -79,6 +79,8 @@ def live_source(
     feed = PhotoFeed(photos, inject=inject, loop=loop) if photos else None
     with contextlib.ExitStack() as stack:
         if target == "qemu" and port is None:
+            if photos is None:
+                raise ConfigError("an emulated device has no camera", hint="give it --photos DIR")
             path = stack.enter_context(emulated_port(variant, preset, note))
         else:
             path = choose_port(port)

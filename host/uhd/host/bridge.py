@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uhd.host.loss import loss_options
+from uhd.host.source_options import source_options
 
 if TYPE_CHECKING:
     from uhd.bridge.hub import Hub, Source
@@ -32,16 +33,7 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--port", help="Serial port or socket://HOST:PORT; by default $ESPPORT, or the only possible board.")
-@click.option("--baud", type=click.IntRange(300), default=921600, show_default=True, help="Speed; USB ports ignore it.")
-@click.option("--target", type=click.Choice(["qemu"]), help="Boot an emulated device instead of --port.")
-@click.option("--variant", default="R", show_default=True, help="Letter of the variant, with --target qemu.")
-@click.option("--preset", default="speed", show_default=True, help="Precision preset, with --target qemu.")
-@click.option(
-    "--photos", type=click.Path(path_type=Path), help="Send these photos (folder or list file) to the device."
-)
-@click.option("--inject", type=click.Choice(["network", "camera"]), default="network", show_default=True,
-              help="Photos as network input, or as frames of a camera.")  # fmt: skip
+@source_options
 @click.option("--loop", is_flag=True, help="Begin again after the last photo.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Photos a second, at most.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Lowest score.  [default: the model's own]")

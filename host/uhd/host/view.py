@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.source_options import source_options
+
 if TYPE_CHECKING:
     from uhd.bridge.hub import Hub
     from uhd.bridge.server import EventServer
@@ -31,16 +33,7 @@ _ADDRESS = "127.0.0.1:8470"
 
 
 @click.command(epilog=EPILOG)
-@click.option("--port", help="Serial port or socket://HOST:PORT; by default $ESPPORT, or the only possible board.")
-@click.option("--baud", type=click.IntRange(300), default=921600, show_default=True, help="Speed; USB ports ignore it.")
-@click.option("--target", type=click.Choice(["qemu"]), help="Boot an emulated device instead of --port.")
-@click.option("--variant", default="R", show_default=True, help="Letter of the variant, with --target qemu.")
-@click.option("--preset", default="speed", show_default=True, help="Precision preset, with --target qemu.")
-@click.option(
-    "--photos", type=click.Path(path_type=Path), help="Send these photos (folder or list file) to the device."
-)
-@click.option("--inject", type=click.Choice(["network", "camera"]), default="network", show_default=True,
-              help="Photos as network input, or as frames of a camera.")  # fmt: skip
+@source_options
 @click.option("--loop/--once", default=True, show_default=True, help="Begin again after the last photo.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Photos a second, at most.")
 @click.option("--recording", type=click.Path(path_type=Path, dir_okay=False), help="Play this .uhdr file instead.")
@@ -95,8 +88,6 @@ def check(options: dict[str, Any]) -> None:
         raise ConfigError("--photos are for a device, not for a --recording")
     if options["rate"] and not options["photos"]:
         raise ConfigError("--rate is for --photos")
-    if options["target"] and not options["photos"]:
-        raise ConfigError("an emulated device has no camera", hint="give it --photos DIR")
     if options["tui"] and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError("--tui needs a terminal", hint="leave it out, and open the page in a browser")
 
