@@ -23,6 +23,9 @@ from uhd.paths import COMPONENTS, build_root
 RUNTIME = COMPONENTS / "uhd_runtime"
 CORE = COMPONENTS / "uhd_core"
 
+#: Folders whose sources include nothing that was generated.
+_PLAIN = (RUNTIME / "src", CORE / "src", CORE / "host")
+
 _CXX = ("-std=c++17", "-fno-exceptions", "-fno-rtti")
 _HEADERS = {".hpp", ".h"}
 #: Where QEMU's `virt` machine has memory: code and constants first, data after 64 MiB.
@@ -129,13 +132,14 @@ def build(
     """
     folders = [*includes, RUNTIME / "include"]
     headers = [p for f in {*folders, *(s.parent for s in sources)} for p in f.rglob("*") if p.suffix in _HEADERS]
+    plain = [p for p in headers if RUNTIME in p.parents or CORE in p.parents]
     flags = [*toolchain.flags, *(f"-D{name}" for name in defines)]
     base = content_digest([toolchain.key, *flags], [])
     store = build_root() / "twin"
     objects = []
     for source in sources:
-        # The runtime knows no model, so its objects serve all of them.
-        seen = [p for p in headers if RUNTIME in p.parents] if RUNTIME in source.parents else [*headers, *data]
+        # Runtime and core know no model, so their objects serve all of them.
+        seen = plain if source.parent in _PLAIN else [*headers, *data]
         target = store / "objects" / f"{source.stem}-{content_digest([base], [source, *seen])[:24]}.o"
         if not target.exists():
             language = _CXX if source.suffix == ".cpp" else ()
