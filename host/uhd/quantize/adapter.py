@@ -115,7 +115,7 @@ def quantize_with_report(
     started = time.monotonic()
     settings.check()
     check_output(output)
-    source = read_source(onnx)
+    source = read_source(onnx, manifest.score_mode)
     pictures = check_array(calibration, source.shape)
     manifest = agreed_manifest(source, manifest)
     expected = run_float(source, pictures[0])
@@ -146,7 +146,7 @@ def quantize_with_report(
         output,
         complete,
         tuple(lints.sort_findings(findings)),
-        answer.notes + tuple(text for text in (chosen, remark) if text),
+        source.notes + answer.notes + tuple(text for text in (chosen, remark) if text),
         vectors,
         mismatches,
         time.monotonic() - started,

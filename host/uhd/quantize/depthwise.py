@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from uhd.errors import ModelError
 from uhd.export.graph import DEPTHWISE_PREFIX
+from uhd.quantize.source import read_source
 
 #: Activations that belong to the convolution (or normalisation) before them.
 _ACTIVATIONS = frozenset({"Relu", "Clip", "Sigmoid", "HardSigmoid", "LeakyRelu", "PRelu", "Elu"})
@@ -21,7 +22,7 @@ _PARTS = (f"^{DEPTHWISE_PREFIX}", "/dw/bn/", "/dw/act/")
 def int16_patterns(path: Path) -> tuple[str, ...]:
     """Patterns that make every depthwise convolution of an ONNX file int16, with the normalisation and activation
     behind it. Only those that match something. Raises ``ModelError`` where there are no depthwise convolutions."""
-    nodes = list(onnx.load(path).graph.node)
+    nodes = list(onnx.load_from_string(read_source(path).onnx).graph.node)
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
         for name in node.input:

@@ -27,6 +27,9 @@ TABLE_ACTIVATIONS = frozenset(
 )
 
 
+#: Blocks of the head's branches. Exports leave out a branch that the score does not use.
+_BRANCH = re.compile(r"(?<![a-z_])(obj|quality|cls)_(conv|tower|reduce|out)(?![a-z_])")
+
 #: What a graph of the whole model has before the names that a graph of backbone and head has.
 _WRAPPED = re.compile(r"^/model(/head)?(?=/)")
 
@@ -74,7 +77,8 @@ def select(
     """Decide the precision of every operator.
 
     A convolution and the Relu fused into it count as one: if either is matched, both compute in int16. ``preset``
-    entries that name an operator which this graph lacks (a branch left out of the export) are dropped with a note.
+    entries that name an operator which this graph lacks, and patterns for a branch of the head that it lacks
+    altogether, are dropped with a note as long as others match.
     With ``bits=16`` everything is int16 but what ESP-DL cannot do, or only slowly and inexactly, in int16.
 
     Raises:
@@ -86,6 +90,7 @@ def select(
         return _all_but_impossible(operators, patterns)
     notes: list[str] = []
     chosen: set[str] = set()
+    absent: list[str] = []
     for pattern in patterns:
         expression = compile_pattern(pattern)
         found = {name for name in names if expression.search(name)}
@@ -93,10 +98,19 @@ def select(
             found = {name for name in names if compile_pattern(bare).search(name)}
             if found:
                 notes.append(f"{pattern} is written for a graph of the whole model: taken as {bare}")
-        if not found:
+        branch = _BRANCH.search(pattern)
+        if not found and branch and not any(branch[1] == b[1] for b in map(_BRANCH.search, names) if b):
+            absent.append(pattern)
+            notes.append(f"{pattern}: the graph has no {branch[1]} branch, which its score does not use")
+        elif not found:
             near = ", ".join(nearest_names(pattern, names))
             raise ConfigError(f"int16 pattern {pattern!r} matches none of {len(names)} operators", hint=f"near: {near}")
         chosen |= found
+    if absent and not chosen:
+        raise ConfigError(
+            f"int16 pattern {absent[0]!r} matches none of {len(names)} operators: the graph has no such branch",
+            hint="leave the pattern out, or export the branch",
+        )
     if preset is not None:
         chosen |= _preset_names(preset, names, notes)
     for operator in operators:

@@ -17,19 +17,18 @@ from uhd.detect.decode import score_factors
 from uhd.errors import ConfigError, ModelError
 from uhd.export.metadata import read_manifest
 from uhd.manifest import ModelManifest, ResizeMode, ScoreMode
-
-#: Names of the maps of a parts export. ``box`` has 4 channels per anchor, the others one, or one per class.
-MAPS = ("box", "obj", "quality", "cls", "attr")
+from uhd.quantize.maps import Cut, cut_at_maps, drop_input_resize
 
 _EXPORT_HINT = "export it with `python -m uhd.host export --flavour parts`"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked float model. ``onnx`` is the file without the outputs that are mere constants.
+    """A checked float model. ``onnx`` is the file without what lies behind its maps.
 
     ``shape`` is the input's [1, C, H, W]; ``maps`` gives each output's [1, C, H, W]; ``anchors`` and ``wh_scale`` are
-    [A, 2], or None where the file does not carry them.
+    [A, 2], or None where the file does not carry them. ``sizes`` [A, 2] is their product, which is all that a file
+    with decoding has; ``notes`` says what was left out.
     """
 
     path: Path
@@ -40,19 +39,27 @@ class Source:
     anchors: NDArray[np.float32] | None
     wh_scale: NDArray[np.float32] | None
     metadata: dict[str, str]
+    sizes: NDArray[np.float32] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def anchor_count(self) -> int:
         return self.maps["box"][1] // 4
 
 
-def read_source(path: Path) -> Source:
-    """Read and check a parts ONNX. The file itself is never written to.
+def read_source(path: Path, score_mode: str | None = None) -> Source:
+    """Read and check an UltraTinyOD's ONNX of any flavour. The file itself is never written to.
 
-    Raises ``ModelError`` if it is missing, damaged, has no box map (another architecture or flavour), several inputs,
-    or a shape that is not fixed.
+    Flavours with something behind the maps are cut there (``uhd.quantize.maps``); ``score_mode`` (None: what the file
+    says) then decides which maps stay. Raises ``ModelError`` if the file is missing, damaged, has no box map (another
+    architecture), several inputs, or a shape that is not fixed.
     """
     model = _load(path)
+    resized = drop_input_resize(model)
+    try:
+        cut = cut_at_maps(model, score_mode) or Cut()
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     graph = model.graph
     constants = {constant.name: constant for constant in graph.initializer}
     produced = {name for node in graph.node for name in node.output}
@@ -80,6 +87,8 @@ def read_source(path: Path) -> Source:
         _pairs(constants.get("anchors"), "anchors", path),
         _pairs(constants.get("wh_scale"), "wh_scale", path),
         {prop.key: prop.value for prop in model.metadata_props},
+        cut.sizes,
+        (*filter(None, [resized]), *cut.notes),
     )
 
 
@@ -139,7 +148,7 @@ def _input(model: onnx.ModelProto, path: Path) -> tuple[str, tuple[int, int, int
 
 
 def _output_shapes(model: onnx.ModelProto, path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the outputs, inferred anew from the fixed input."""
+    """Shapes of the outputs, inferred anew from the fixed input; they are written into ``model`` too."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     for output in bare.graph.output:
@@ -155,6 +164,8 @@ def _output_shapes(model: onnx.ModelProto, path: Path) -> dict[str, tuple[int, .
         if len(shape) != 4 or not all(shape):
             raise ModelError(f"{path}: output {output.name} is not a map [1, C, H, W]", hint=_EXPORT_HINT)
         shapes[output.name] = shape
+    del model.graph.output[:]
+    model.graph.output.extend(inferred.graph.output)
     return shapes
 
 
@@ -240,7 +251,7 @@ def agreed_manifest(source: Source, manifest: ModelManifest) -> ModelManifest:
     ):
         if stated != found:
             raise _disagree(source, f"{stated} {what}, the file has {found}")
-    updates: dict[str, Any] = {}
+    updates: dict[str, Any] = _agreed_sizes(source, manifest)
     for key, told, carried in (
         ("anchors", manifest.anchors, source.anchors),
         ("wh_scale", manifest.wh_scale, source.wh_scale),
@@ -258,6 +269,20 @@ def agreed_manifest(source: Source, manifest: ModelManifest) -> ModelManifest:
         )
     score_factors(manifest.score_mode, frozenset(source.maps) - {"box"})
     return manifest.model_copy(update=updates)
+
+
+def _agreed_sizes(source: Source, manifest: ModelManifest) -> dict[str, Any]:
+    """Anchors of a file that has only their product with wh_scale, for a manifest without; or a check of the two."""
+    if source.sizes is None or source.anchors is not None:
+        return {}
+    if not manifest.anchors:
+        sizes = [(float(w), float(h)) for w, h in source.sizes]
+        return {"anchors": sizes, "wh_scale": [(1.0, 1.0)] * len(sizes)}
+    scales = manifest.wh_scale or [(1.0, 1.0)] * len(manifest.anchors)
+    told = [(w * a, h * b) for (w, h), (a, b) in zip(manifest.anchors, scales, strict=True)]
+    if not _close(told, source.sizes):
+        raise _disagree(source, "other anchors")
+    return {}
 
 
 def _close(told: list[tuple[float, float]], carried: NDArray[np.float32]) -> bool:
