@@ -27,6 +27,7 @@ SHELVES = {
     "export": 4,
     "zoo": 4,
     "quantize": 5,
+    "importing": 6,
     "train": 6,
     "codegen": 6,
     "predict": 7,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 
@@ -11,7 +12,8 @@ import click
 from uhd import __version__
 from uhd.errors import UhdError
 
-#: Command name -> one-line help. The module is the name with '-' as '_', and exports ``command``.
+#: Command name -> one-line help. The module is the name with '-' as '_' (and a '_' behind a keyword), and exports
+#: ``command``.
 COMMANDS: dict[str, str] = {
     "build-fw": "Quantize a variant, generate its component and build the firmware.",
     "flash": "Write a built firmware, or one partition, to a board.",
@@ -27,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Draw the boxes a model finds on photos.",
     "train": "Train a detector on a folder of labelled photos.",
     "dataset": "Check, show or convert labelled photos.",
+    "import": "Make a checkpoint of a published .pt or ONNX file.",
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",
@@ -45,7 +48,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"uhd.host.{cmd_name.replace('-', '_')}")
+        name = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
+        module = importlib.import_module(f"uhd.host.{name}")
         command: click.Command = module.command
         return command
 

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,9 @@ from uhd.models.transformer_config import TransformerConfig
 from uhd.models.weights import complete_manifest, first_line, load_weights
 from uhd.variants import VARIANTS
 
+#: Which weights of a file that holds two sets: those it asks for, the averaged ones, or those the optimiser left.
+Which = Literal["auto", "ema", "raw"]
+
 _DEFAULT_MODES: dict[int, ResizeMode] = {1: "opencv_inter_nearest_y", 2: "opencv_inter_nearest_yuv422"}
 
 
@@ -36,11 +39,16 @@ class Stored:
     averaged: bool
 
 
-def read_reference(path: Path) -> Stored:
-    """Read a published ``.pt``: the averaged weights where it asks for them, and its settings.
+def default_resize_mode(channels: int) -> ResizeMode:
+    """The colour contract assumed for a network input of so many channels where nothing tells it."""
+    return _DEFAULT_MODES.get(channels, "opencv_inter_nearest")
 
-    Only tensors and plain values are unpickled. Raises ``ModelError`` (one line) if the file is damaged or holds
-    anything else.
+
+def read_reference(path: Path, which: Which = "auto") -> Stored:
+    """Read a published ``.pt``: one set of weights (auto: the averaged ones where it asks for them) and its settings.
+
+    Only tensors and plain values are unpickled. Raises ``ModelError`` (one line) if the file is damaged, holds
+    anything else, or lacks the weights asked for.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +56,7 @@ def read_reference(path: Path) -> Stored:
         raise ModelError(f"{path}: holds more than weights and settings, not loaded ({first_line(error)})") from None
     except Exception as error:  # A damaged archive raises almost anything.
         raise ModelError(f"{path}: damaged or truncated ({first_line(error)})") from None
-    return _choose_weights(stored, str(path))
+    return _choose_weights(stored, str(path), which)
 
 
 def import_reference(path: Path, *, heads: int | None = None) -> tuple[Detector, ModelManifest]:
@@ -58,21 +66,24 @@ def import_reference(path: Path, *, heads: int | None = None) -> tuple[Detector,
     section says that it was assumed). Raises ``ModelError`` (one line) as ``read_reference`` does, and for weights
     that belong to no known architecture.
     """
-    source = str(path)
-    stored = read_reference(path)
-    settings = stored.settings
+    return model_of_stored(read_reference(path), path, heads)
+
+
+def model_of_stored(stored: Stored, path: Path, heads: int | None = None) -> tuple[Detector, ModelManifest]:
+    """As ``import_reference``, of a file that has been read; ``path`` names it."""
+    source, settings = str(path), stored.settings
     model = _model(stored, source, heads)
     config = model.config
     height, width = parse_size(settings.get("img_size") or "64x64", source)
-    mode = str(settings.get("resize_mode") or _DEFAULT_MODES.get(config.in_channels, "opencv_inter_nearest"))
+    mode = str(settings.get("resize_mode") or default_resize_mode(config.in_channels))
     training = {"imported_from": path.name, "averaged_weights": stored.averaged, "epoch": settings.get("epoch")}
     if isinstance(config, TransformerConfig) and heads is None:
         training["assumed"] = f"{config.heads} attention heads"
     try:
         manifest = ModelManifest(
             name=path.stem,
-            variant=_variant(model),
-            class_names=_class_names(config.class_count),
+            variant=variant_of(config),
+            class_names=class_names_of(config.class_count),
             input_height=height,
             input_width=width,
             resize_mode=mode.lower().replace("-", "_"),  # type: ignore[arg-type]
@@ -108,11 +119,14 @@ def _model(stored: Stored, source: str, heads: int | None) -> Detector:
     return model
 
 
-def _choose_weights(stored: Any, source: str) -> Stored:
+def _choose_weights(stored: Any, source: str, which: Which) -> Stored:
     if not isinstance(stored, dict):
         raise ModelError(f"{source}: not a checkpoint (holds a {type(stored).__name__})")
     settings = {key: value for key, value in stored.items() if isinstance(key, str) and not isinstance(value, Tensor)}
-    averaged = "model" in stored and stored.get("ema") is not None and bool(stored.get("use_ema", True))
+    there = "model" in stored and stored.get("ema") is not None
+    if which == "ema" and not there:
+        raise ModelError(f"{source}: holds no averaged weights", hint="take those it has (raw)")
+    averaged = there and which != "raw" and (which == "ema" or bool(stored.get("use_ema", True)))
     weights = stored["ema"] if averaged else stored.get("model", stored.get("state_dict", stored))
     if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise ModelError(f"{source}: holds no weights where a checkpoint has them")
@@ -132,13 +146,13 @@ def _anchors(state: Mapping[str, Tensor], settings: Mapping[str, Any], key: str,
     return pairs
 
 
-def _variant(model: Detector) -> str | None:
+def variant_of(config: ModelConfig) -> str | None:
     """The letter of the published variant with this architecture, whatever its anchors."""
-    own = model.config
-    if not isinstance(own, UltraTinyODConfig):
+    if not isinstance(config, UltraTinyODConfig):
         return None
-    return next((x for x in VARIANTS if variants_config(x, anchors=own.anchors) == own), None)
+    return next((x for x in VARIANTS if variants_config(x, anchors=config.anchors) == config), None)
 
 
-def _class_names(count: int) -> list[str]:
+def class_names_of(count: int) -> list[str]:
+    """Names for so many classes where a file has none."""
     return ["person"] if count <= 1 else [f"class{index}" for index in range(count)]

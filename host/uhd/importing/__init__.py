@@ -1,0 +1,1 @@
+"""Reading models made elsewhere: published checkpoints and ONNX files become checkpoints of ours."""
