@@ -73,7 +73,6 @@ def test_a_loss_is_called_one(before: float, after: float, verdict: str) -> None
         (["--filter-limit", "48k"], "--filter-limit 48k without --split-filters"),
         (["--split-filters", "--filter-limit", "0"], "--filter-limit 0"),
         (["--split-filters", "--filter-limit", "4.5k"], "--filter-limit 4.5k"),
-        (["--split-filters", "--use-layerwise-equalization"], "cannot be split after layerwise equalization"),
     ],
 )
 def test_mistakes(

@@ -1,21 +1,26 @@
-"""Splitting filters in a float graph: which, into how much, and that nothing else changes."""
+"""Splitting filters in a .espdl: which, into how much, and that nothing else changes. Short names."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import numpy_helper
 
-from support.quantize_nets import Plan
+from support.tiny_espdl import Net, make_espdl, quantize_graph
 from uhd.errors import ConfigError, ModelError
-from uhd.quantize.rewrites.grid import split_exponents
+from uhd.espdl import oracle
+from uhd.espdl.document import Record, read_document, write_document
+from uhd.espdl.model import EspdlModel
+from uhd.espdl.reader import read_espdl
+from uhd.quantize.rewrites.names import shorten_names
 from uhd.quantize.rewrites.split import BLOCK, piece_channels, split_filters
+
+TARGETS = ("c", "esp32s3", "esp32p4")
 
 
 @given(st.integers(1, 3000), st.integers(1, 5000), st.sampled_from([8, 16]), st.integers(1, 100_000))
@@ -29,109 +34,135 @@ def test_pieces_are_whole_blocks_within_the_limit(channels: int, channel_bytes: 
     assert len(sizes) == fewest  # more pieces would be more calls and more joining for nothing
 
 
-def graph(folder: Path) -> onnx.ModelProto:
-    """A wide and a narrow convolution, one whose Relu is not its only reader, and a depthwise one."""
-    plan = Plan()
-    wide = plan.node("Relu", "/wide/Relu", plan.conv("/wide/Conv", "input", 2, 40))
-    deep = plan.node(
-        "Conv", "/dw/Conv", wide, plan.constant("dw.weight", plan.rng.normal(0, 1, (40, 1, 3, 3))),
-        group=40, kernel_shape=[3, 3], pads=[1, 1, 1, 1],
-    )  # fmt: skip
-    shared = plan.conv("/shared/Conv", deep, 40, 40)
-    joined = plan.node("Add", "/Add", shared, plan.node("Relu", "/shared/Relu", shared))
-    return onnx.load(plan.save(folder / "plan.onnx", joined, 40))
+@pytest.fixture(scope="module", params=TARGETS)
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Wide convolutions with and without Relu, one in int16, a 3x3 one, and a Concat of what two of them make."""
+    net = Net(3, 2)
+    x = net.conv("stem", "input", 20, 3, stride=2)
+    a, b, c = (net.conv(name, x, 40, relu=name != "c") for name in "abc")
+    pooled = net.op("MaxPool", "pool", [b], kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1])
+    cat = net.op("Concat", "cat", [a, pooled, b, c], 160, axis=1)
+    deep = net.conv("deep", net.conv("dw", cat, 160, 3, group=160), 24, 3, relu=False)
+    box = net.conv("box", net.conv("half", deep, 40), 24, relu=False)
+    graph = net.model({"box": box})
+    folder = tmp_path_factory.mktemp("split")
+    target = request.param
+    return quantize_graph(graph, folder / "net.espdl", target=target, int16=["/half/Conv"], embed=["box"]).read_bytes()
 
 
-def bits_of(model: onnx.ModelProto, bits: int = 8) -> dict[str, int]:
-    return {node.name: bits for node in model.graph.node if node.op_type == "Conv"}
+def outputs(model: EspdlModel) -> dict[str, Any]:
+    tensor = model.tensors[model.inputs[0]]
+    noise = np.random.default_rng(4).integers(-128, 128, tensor.shape).astype(tensor.dtype)
+    return oracle.run(model, {tensor.name: noise})
 
 
-def outputs(model: onnx.ModelProto) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    picture = np.random.default_rng(1).uniform(-1, 1, (1, 2, 16, 16)).astype(np.float32)
-    return list(session.run(None, {"input": picture}))
+def split(data: bytes, limit: int) -> tuple[EspdlModel, dict[str, Any], Record]:
+    document = read_document(data)
+    splits = split_filters(document, limit)
+    return read_espdl(write_document(document)), {split.operator: split for split in splits}, document
 
 
-@pytest.mark.parametrize(("bits", "limit", "wide", "shared"), [
-    (8, 64, (32, 8), (16, 16, 8)), (16, 64, (16, 16, 8), (8,) * 5), (8, 80, (), (16, 16, 8)), (8, 640, (), (16, 16, 8)),
-    (8, 1599, (), (32, 8)), (8, 1600, (), ()), (16, 1600, (), (16, 16, 8)), (16, 1920, (), (24, 16)),
-])  # fmt: skip
-def test_only_what_exceeds_the_limit_is_split(
-    tmp_path: Path, bits: int, limit: int, wide: tuple[int, ...], shared: tuple[int, ...]
-) -> None:
-    model = graph(tmp_path)
-    before, content = outputs(model), model.SerializeToString(deterministic=True)
-    splits = {split.operator: split for split in split_filters(model, bits_of(model, bits), limit)}
-    onnx.checker.check_model(model, full_check=True)
-    assert {name: split.channels for name, split in splits.items() if name in ("/wide/Conv", "/shared/Conv")} == {
-        name: sizes for name, sizes in (("/wide/Conv", wide), ("/shared/Conv", shared)) if sizes
-    }
-    assert "/dw/Conv" not in splits
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [
+        (1 << 20, {}),
+        (34_559, {"/deep/Conv": (16, 8)}),
+        (1500, {"/half/Conv": (24, 16), "/deep/Conv": (16, 8)}),
+        (799, {"/half/Conv": (16, 16, 8), "/a/Conv": (32, 8), "/b/Conv": (32, 8), "/c/Conv": (32, 8),
+               "/deep/Conv": (16, 8), "/box/Conv": (16, 8)}),
+        (1, {"/stem/Conv": (16, 4), "/half/Conv": (8,) * 5, "/a/Conv": (16, 16, 8), "/b/Conv": (16, 16, 8),
+             "/c/Conv": (16, 16, 8), "/deep/Conv": (16, 8), "/box/Conv": (16, 8)}),
+    ],
+)  # fmt: skip
+def test_only_what_exceeds_the_limit_is_split(data: bytes, limit: int, wanted: dict[str, tuple[int, ...]]) -> None:
+    before = read_espdl(data)
+    after, splits, document = split(data, limit)
+    assert {name: found.channels for name, found in splits.items()} == wanted
     if not splits:
-        assert model.SerializeToString(deterministic=True) == content
-    for old, new in zip(before, outputs(model), strict=True):
-        np.testing.assert_allclose(old, new, rtol=0, atol=1e-5)
-    sizes = {tensor.name: numpy_helper.to_array(tensor).size * bits // 8 for tensor in model.graph.initializer}
-    read = {name for node in model.graph.node for name in node.input}
-    assert set(sizes) <= read, "constants of the whole filter are gone"
-    for split in splits.values():
-        made = [sizes[node.input[1]] for node in model.graph.node if node.name in split.parts]
-        assert sum(made) == split.filter_bytes > limit and max(made) == split.largest_bytes
+        assert document == read_document(data)
+    for name, values in outputs(before).items():
+        np.testing.assert_array_equal(outputs(after)[name], values, strict=True)
+        assert len(np.unique(values)) > 20
+    sizes = {node.name: after.tensors[node.inputs[1]].data.nbytes for node in after.nodes if node.op == "Conv"}  # type: ignore[union-attr]
+    for found in splits.values():
+        made = [sizes[part] for part in found.parts]
+        assert sum(made) == found.filter_bytes > limit and max(made) == found.largest_bytes
+    used = {name for node in after.nodes for name in node.inputs}
+    lost = {name for name, tensor in after.tensors.items() if tensor.data is not None} - used
+    assert lost == {n for n, t in before.tensors.items() if t.data is not None} - {
+        name for node in before.nodes for name in node.inputs
+    }, "constants of the whole filter are gone"
 
 
-def test_names_and_where_the_relu_goes(tmp_path: Path) -> None:
-    model = graph(tmp_path)
-    split_filters(model, bits_of(model), 64)
-    nodes = {node.name: node for node in model.graph.node}
-    assert list(nodes["/wide/Conv_concat"].input) == ["/wide/Relu_out_part0", "/wide/Relu_out_part1"]
-    assert list(nodes["/wide/Conv_concat"].output) == ["/wide/Relu_out"] == list(nodes["/dw/Conv"].input[:1])
-    assert list(nodes["/wide/Relu_part1"].input) == list(nodes["/wide/Conv_part1"].output)
-    assert not {"/wide/Conv", "/wide/Relu", "/shared/Conv"} & set(nodes)
-    assert list(nodes["/shared/Relu"].input) == list(nodes["/shared/Conv_concat"].output) == ["/shared/Conv_out"]
-    assert list(nodes["/box_out/Conv"].output) == ["box"]
+def test_pieces_lie_in_the_file_as_the_quantizer_would_lay_them(data: bytes) -> None:
+    _, splits, document = split(data, 1)
+    graph = document["graph"]
+    filters = {node["name"]: node["inputs"][1] for node in graph["nodes"] if node["op"] == "Conv"}
+    constants = {tensor["name"]: tensor for tensor in graph["constants"]}
+    notes = {name: constants[filters[name]]["doc"].removeprefix("layout ==> ") for name in filters}
+    plain = read_espdl(data).target == "c"
+    assert notes["/a/Conv_part0"] == ("NHWC" if plain else "(N/16)HWC16")
+    assert notes["/a/Conv_part2"] == ("NHWC" if plain else "(N/16)HWC16_UNALIGNED")
+    assert {notes[name] for name in splits["/half/Conv"].parts} == {"NHWC" if plain else "(N/8)HWC8"}
+    assert constants[filters["/deep/Conv_part1"]]["dims"] == [3, 3, 160, 8]
 
 
-def test_a_concat_that_alone_reads_pieces_takes_them(tmp_path: Path) -> None:
-    """Two of its inputs are split, one of them is read by the pooling, too."""
-    plan = Plan()
-    x = plan.conv("/stem/Conv", "input", 2, 20)
-    a, b, c = (plan.conv(f"/{name}/Conv", x, 20, 40) for name in "abc")
-    pooled = plan.node("MaxPool", "/pool", b, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-    rows = plan.node("Concat", "/rows", x, x, axis=2)
-    half = plan.node("MaxPool", "/half", rows, kernel_shape=[2, 1], strides=[2, 1])
-    model = onnx.load(
-        plan.save(tmp_path / "plan.onnx", plan.node("Concat", "/cat", half, a, pooled, b, c, axis=1), 180)
-    )
-    before = outputs(model)
-    wanted = dict.fromkeys(("/a/Conv", "/b/Conv", "/c/Conv"), 8)
-    splits = {split.operator: split for split in split_filters(model, wanted, 400)}
-    for old, new in zip(before, outputs(model), strict=True):
-        np.testing.assert_allclose(old, new, rtol=0, atol=1e-5)
-    nodes = {node.name: node for node in model.graph.node}
-    pieces = {name: [f"/{name}/Conv_out_part{number}" for number in range(3)] for name in "abc"}
-    assert list(nodes["/cat"].input) == ["/half_out", *pieces["a"], "/pool_out", "/b/Conv_out", *pieces["c"]]
-    assert list(nodes["/b/Conv_concat"].input) == pieces["b"]
-    assert not {"/a/Conv_concat", "/c/Conv_concat"} & set(nodes)
-    places = {name: (split.concat, split.replaced, split.first_input) for name, split in splits.items()}
-    assert places == {
-        "/a/Conv": ("/cat", 1, 1), "/b/Conv": ("/b/Conv_concat", None, 0), "/c/Conv": ("/cat", 4, 6)
-    }  # fmt: skip
-    grid = {f"/cat:{index}": (index,) for index in range(5)} | {f"{name}:1": (9,) for name in splits}
-    grid |= {split.output: (20,) for split in splits.values()}
-    made = split_exponents(grid, list(splits.values()))
-    assert [made[f"/cat:{index}"] for index in range(9)] == [(i,) for i in (0, 1, 1, 1, 2, 3, 4, 4, 4)]
+def test_names_and_a_concat_that_alone_reads_pieces(data: bytes) -> None:
+    after, splits, _ = split(data, 799)
+    nodes = {node.name: node for node in after.nodes}
+    ends = {name: [f"{output}_part{number}" for number in range(2)]
+            for name, output in (("a", "a_act_out"), ("b", "b_act_out"), ("c", "c_out"))}  # fmt: skip
+    assert list(nodes["/cat/Concat"].inputs) == [*ends["a"], "pool_out", "b_act_out", *ends["c"]]
+    assert list(nodes["/b/Conv_concat"].inputs) == ends["b"] and nodes["/b/Conv_concat"].outputs == ("b_act_out",)
+    assert not {"/a/Conv", "/a/Conv_concat", "/c/Conv_concat"} & set(nodes)
+    assert {name for name, found in splits.items() if found.merged} == {"/a/Conv", "/c/Conv"}
+    assert splits["/a/Conv"].concat == "/cat/Concat" and not {"a_act_out", "c_out"} & set(after.tensors)
+    assert nodes["/a/Conv_part1"].attributes["activation"] == "Relu"
+    assert nodes["/half/Conv_concat"].bits == 16 == nodes["/half/Conv_part0"].bits
+    assert after.outputs == ("box",) == nodes["/box/Conv_concat"].outputs
+    requantized = [node for node in after.nodes if node.op == "RequantizeLinear"]
+    assert len(requantized) == len([n for n in read_espdl(data).nodes if n.op == "RequantizeLinear"]), "once, not twice"
 
 
-def test_convolutions_without_known_bits_stay(tmp_path: Path) -> None:
-    model = graph(tmp_path)
-    assert split_filters(model, {}, 1) == ()
-    assert [split.operator for split in split_filters(model, {"/shared/Conv": 8}, 1)] == ["/shared/Conv"]
-
-
-def test_mistakes(tmp_path: Path) -> None:
-    model = graph(tmp_path)
+def test_mistakes(data: bytes) -> None:
+    document = read_document(data)
     with pytest.raises(ConfigError, match="limit of 0 bytes"):
-        split_filters(model, bits_of(model), 0)
-    model.graph.node[-1].name = "/wide/Conv_part1"
-    with pytest.raises(ModelError, match="/wide/Conv_part1: a piece of a filter would take this name"):
-        split_filters(model, bits_of(model), 64)
+        split_filters(document, 0)
+    taken = copy.deepcopy(document)
+    next(node for node in taken["graph"]["nodes"] if node["op"] == "MaxPool")["name"] = "/a/Conv_part1"
+    with pytest.raises(ModelError, match="/a/Conv_part1: a piece of a filter would take this name"):
+        split_filters(taken, 799)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_short_names_change_nothing_else(target: str) -> None:
+    path: Path = make_espdl(target, mixed=True)  # with a table, and test vectors of every tensor
+    before, document = read_espdl(path), read_document(path.read_bytes())
+    names = shorten_names(document)
+    written = write_document(document)
+    after = read_espdl(written)
+    assert (after.inputs, after.outputs) == (before.inputs, before.outputs)
+    assert len(before.test_outputs) > 15 and len(set(names.tensors.values())) == len(names.tensors)
+    for old, new in zip(before.nodes, after.nodes, strict=True):
+        assert new.name == names.operators[old.name] and len(new.name) <= 4
+        assert new.outputs == tuple(names.tensors[name] for name in old.outputs)
+        assert old.attributes.keys() == new.attributes.keys()
+    assert any("lut" in node.attributes for node in after.nodes)
+    old, new = (oracle.run(model, before.test_inputs, keep_all=True) for model in (before, after))
+    for name, values in before.test_outputs.items():
+        np.testing.assert_array_equal(after.test_outputs[names.tensors[name]], values)
+        np.testing.assert_array_equal(new[names.tensors[name]], old[name])
+    assert len(written) < len(write_document(read_document(path.read_bytes())))
+
+
+def test_a_tensor_that_is_called_like_a_short_name_keeps_it_to_itself() -> None:
+    document = read_document(make_espdl("c").read_bytes())
+    graph = document["graph"]
+    for part in ("outputs", "values", "test_outputs"):
+        for value in graph[part]:
+            value["name"] = {"box": "t3"}.get(value["name"], value["name"])
+    for node in graph["nodes"]:
+        node["outputs"] = ["t3" if name == "box" else name for name in node["outputs"]]
+    names = shorten_names(document)
+    assert names.tensors["t3"] == "t3" and len(set(names.tensors.values())) == len(names.tensors)
+    assert set(read_espdl(write_document(document)).outputs) == {"t3", "cls"}

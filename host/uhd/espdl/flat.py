@@ -19,6 +19,8 @@ _I32 = struct.Struct("<i")
 _I64 = struct.Struct("<q")
 _F32 = struct.Struct("<f")
 _I8 = struct.Struct("<b")
+_U8 = struct.Struct("<B")
+_FORMS = {"i1": _I8, "u1": _U8, "i4": _I32, "i8": _I64, "f4": _F32}
 
 #: What following one table costs of the budget, in the same unit as a byte of a vector: tables are slow to walk.
 _TABLE_COST = 64
@@ -87,6 +89,19 @@ class Table:
     def _scalar(self, number: int, form: struct.Struct, default: int) -> int:
         position = self._field(number, form.size)
         return self._buffer.unpack(form, position) if position else default
+
+    @property
+    def field_count(self) -> int:
+        """How many fields the table's own description has room for: those from this number on are absent."""
+        return self._fields
+
+    def has(self, number: int) -> bool:
+        """Whether a field is present."""
+        return self._field(number, 1) != 0
+
+    def number(self, number: int, kind: str) -> float:
+        """A number of type ``i1``, ``u1``, ``i4``, ``i8`` or ``f4``; 0 if absent."""
+        return self._scalar(number, _FORMS[kind], 0)
 
     def int8(self, number: int, default: int = 0) -> int:
         """A byte-sized integer."""

@@ -67,8 +67,8 @@ def read_espdl(path_or_bytes: str | Path | bytes, target: str | None = None) -> 
         raise ModelError(f"{where}: {error}") from None
 
 
-def _payload(data: bytes) -> memoryview:
-    """The FlatBuffer inside the container."""
+def payload(data: bytes) -> memoryview:
+    """The FlatBuffer inside the container. Raises ``ModelError`` or ``FlatError`` for anything else."""
     magic = bytes(data[:4])
     if magic in (b"PDL1", b"PDL2", b"PDL3"):
         raise ModelError("several models packed into one file", hint="give the single .espdl that went into the pack")
@@ -90,7 +90,7 @@ def _payload(data: bytes) -> memoryview:
 
 
 def _parse(data: bytes, target: str | None) -> EspdlModel:
-    root = Buffer(_payload(data)).root()
+    root = Buffer(payload(data)).root()
     graph = root.table(7)
     if graph is None:
         raise FlatError("it holds no graph")

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from uhd.espdl.model import EspdlModel
-    from uhd.quantize.rewrites.apply import Outcome
+    from uhd.quantize.rewrites.apply import Rewritten
     from uhd.quantize.rewrites.split import Split
 
 
@@ -48,7 +48,7 @@ def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -
     by_name = {op.name: op for op in ops}
     moved = 0
     for split in splits:
-        if split.replaced is None:  # otherwise the plain form has this Concat, too
+        if not split.merged:  # otherwise the plain form has this Concat, too
             moved += by_name[split.concat].input_bytes + by_name[split.concat].output_bytes
         moved += sum(by_name[part].input_bytes for part in split.parts[1:])
     return Forecast(
@@ -60,7 +60,7 @@ def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -
     )
 
 
-def split_summary(outcome: Outcome, limit: int) -> dict[str, object]:
+def split_summary(outcome: Rewritten, limit: int) -> dict[str, object]:
     """Everything as plain values for JSON."""
     found = forecast(outcome.before, outcome.after, outcome.splits)
     return {
@@ -73,7 +73,7 @@ def split_summary(outcome: Outcome, limit: int) -> dict[str, object]:
     }
 
 
-def print_split(outcome: Outcome) -> None:
+def print_split(outcome: Rewritten) -> None:
     """The same in words."""
     if not outcome.splits:
         return  # a note of the report says so

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from uhd.errors import ModelError
 from uhd.espdl import oracle
-from uhd.espdl.model import EspdlModel, Tensor
+from uhd.espdl.model import EspdlModel, Node, Tensor
 from uhd.quantize.adapter import quantize_input
+from uhd.quantize.rewrites.names import Names
 from uhd.quantize.rewrites.split import Split
 
 _HINT = "nothing was written; quantize without the rewrite, and report the model"
@@ -35,18 +36,20 @@ def prove(
     splits: Sequence[Split],
     pictures: NDArray[np.float32],
     progress: Callable[[str, int, int], None] | None = None,
+    names: Names | None = None,
 ) -> Proof:
-    """Compare a model with its split form, ``pictures`` being float32 [N, C, H, W] in 0..1.
+    """Compare a model with its rewritten form, ``pictures`` being float32 [N, C, H, W] in 0..1.
 
     Constants are compared one by one, because equal ones on an equal grid give equal sums whatever the picture shows;
-    the pictures test how the pieces are put together.
+    the pictures test how the pieces are put together. ``names``: those of ``after``, where they were shortened.
     Raises ``ModelError`` at the first integer or exponent that differs.
     """
-    ends = [(model.target, set(model.inputs), set(model.outputs)) for model in (before, after)]
+    names = names or Names({}, {})
+    ends = [(model.target, model.inputs, model.outputs) for model in (before, after)]
     if ends[0] != ends[1]:
         raise ModelError("the rewritten model has other inputs or outputs", hint=_HINT)
-    constants = _compare_constants(before, after, splits)
-    shared = _shared(before, after, splits)
+    constants = _compare_constants(before, after, splits, names)
+    shared = _shared(before, after, splits, names)
     values = 0
     for index, picture in enumerate(pictures):
         if progress is not None:
@@ -65,17 +68,11 @@ def prove(
     return Proof(constants, len(pictures), values)
 
 
-def _shared(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> dict[str, tuple[str, ...]]:
-    """The activations of ``before``, each with the tensor or the pieces that ``after`` has for it.
-
-    Results of requantizations are left out: their names count on in order of export.
-    """
-    old, new = (
-        {name for node in model.nodes if node.op != "RequantizeLinear" for name in node.outputs}
-        for model in (before, after)
-    )
-    pieces = {split.output: split.part_outputs for split in splits if split.replaced is not None}
-    shared = {name: pieces.get(name, (name,)) for name in sorted(old)}
+def _shared(before: EspdlModel, after: EspdlModel, splits: Sequence[Split], names: Names) -> dict[str, tuple[str, ...]]:
+    """The activations of ``before``, each with the tensor or the pieces that ``after`` has for it."""
+    old, new = ({name for node in model.nodes for name in node.outputs} for model in (before, after))
+    pieces = {split.output: split.part_outputs for split in splits if split.merged}
+    shared = {name: tuple(names.tensors.get(part, part) for part in pieces.get(name, (name,))) for name in sorted(old)}
     lost = [part for parts in shared.values() for part in parts if part not in new]
     if lost:
         raise ModelError(f"the rewritten model lacks {', '.join(lost[:3])}", hint=_HINT)
@@ -89,27 +86,42 @@ def _shared(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> d
     return shared
 
 
-def _compare_constants(before: EspdlModel, after: EspdlModel, splits: Sequence[Split]) -> int:
-    """Filters and biases of every convolution, those of pieces joined; returns how many integers were compared."""
+def _compare_constants(before: EspdlModel, after: EspdlModel, splits: Sequence[Split], names: Names) -> int:
+    """Constants of every operator, those of pieces joined; returns how many numbers were compared."""
     parts = {split.operator: split.parts for split in splits}
     nodes = {node.name: node for node in after.nodes}
     compared = 0
     for node in before.nodes:
-        if node.op != "Conv":
-            continue
-        names = parts.get(node.name, (node.name,))
-        pieces = [nodes[name] for name in names if name in nodes and nodes[name].op == "Conv"]
-        if len(pieces) != len(names) or any(len(piece.inputs) != len(node.inputs) for piece in pieces):
+        wanted = [names.operators.get(name, name) for name in parts.get(node.name, (node.name,))]
+        pieces = [nodes[name] for name in wanted if name in nodes]
+        if len(pieces) != len(wanted) or any(not _alike(node, piece) for piece in pieces):
             raise ModelError(f"the rewritten model lacks a piece of {node.name}", hint=_HINT)
-        for index, what in ((1, "filter"), (2, "bias")):
-            if index >= len(node.inputs) or not node.inputs[index]:
+        if node.op == "Concat":  # its inputs may be others; what they hold is compared where it is made
+            continue
+        tables = [node.attributes["lut"]] if isinstance(node.attributes.get("lut"), str) else []
+        for index, name in enumerate([*node.inputs, *tables]):
+            whole = before.tensors.get(name)
+            if whole is None or whole.data is None:
                 continue
-            whole = before.tensors[node.inputs[index]]
-            found = [after.tensors[piece.inputs[index]] for piece in pieces]
+            found = [after.tensors[_constant(piece, index)] for piece in pieces]
             if not (_same_integers(whole, found) and _same_exponents(whole, found)):
+                what = ("input", "filter", "bias")[index] if node.op == "Conv" else "constant"
                 raise ModelError(f"the rewritten model has another {what} of {node.name}", hint=_HINT)
             compared += math.prod(whole.shape)
     return compared
+
+
+def _alike(node: Node, piece: Node) -> bool:
+    """Whether two nodes do the same: a Concat may have more inputs, the name of a table may be another."""
+    same = {key: value for key, value in node.attributes.items() if key != "lut"} == {
+        key: value for key, value in piece.attributes.items() if key != "lut"
+    }
+    return same and node.op == piece.op and (node.op == "Concat" or len(node.inputs) == len(piece.inputs))
+
+
+def _constant(node: Node, index: int) -> str:
+    """The name of a node's input, or behind the last one, of its table."""
+    return node.inputs[index] if index < len(node.inputs) else str(node.attributes["lut"])
 
 
 def _same_integers(whole: Tensor, pieces: Sequence[Tensor]) -> bool:

@@ -7,16 +7,19 @@ compute the very integers of the whole.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 from uhd.errors import ConfigError, ModelError
-from uhd.export.graph import drop_unused, initializers
+from uhd.espdl.document import Record
+from uhd.espdl.layout import LANES, filter_dims, pack_filter, unpack_filter
 
 #: Bytes of a filter that stay in 64 KB of cache beside the activations that go through it.
 DEFAULT_LIMIT = 48 * 1024
@@ -24,17 +27,20 @@ DEFAULT_LIMIT = 48 * 1024
 #: Output channels of one block of ESP-DL's filters: a piece of whole blocks loses no vector lane. By bits.
 BLOCK = {8: 16, 16: 8}
 
+#: The schema's data types of the integers that a convolution has as constants.
+_INTEGERS: dict[int, np.dtype[Any]] = {3: np.dtype("<i1"), 5: np.dtype("<i2"), 6: np.dtype("<i4"), 7: np.dtype("<i8")}
+_NOTE = "layout ==> "
+_UNALIGNED = "_UNALIGNED"
+
 
 @dataclass(frozen=True)
 class Split:
     """One convolution that became several.
 
     ``parts``: names of the new convolutions. ``channels``: output channels of each. ``part_outputs``: the tensors that
-    they make, behind the Relu if there is one. ``concat`` joins them to ``output``, a tensor of the original; where
-    that was read by another Concat alone, that one takes the pieces instead, in place of its input ``replaced`` (else
-    None), and ``output`` is no more. ``first_input`` is where the pieces begin among the Concat's inputs.
-    ``filter_bytes``: of the original. ``largest_bytes``: of the largest piece; beyond the limit only where one block
-    of output channels is.
+    they make. ``concat`` joins them to ``output``, a tensor of the original; where that was read by another Concat
+    alone, that one takes the pieces instead (``merged``), and ``output`` is no more. ``filter_bytes``: of the original.
+    ``largest_bytes``: of the largest piece; beyond the limit only where one block of output channels is.
     """
 
     operator: str
@@ -45,8 +51,7 @@ class Split:
     output: str
     filter_bytes: int
     largest_bytes: int
-    replaced: int | None = None
-    first_input: int = 0
+    merged: bool = False
 
 
 def piece_channels(channels: int, channel_bytes: int, bits: int, limit: int) -> tuple[int, ...]:
@@ -63,131 +68,155 @@ def piece_channels(channels: int, channel_bytes: int, bits: int, limit: int) -> 
     return tuple(sizes)
 
 
-def split_filters(model: onnx.ModelProto, bits: Mapping[str, int], limit: int = DEFAULT_LIMIT) -> tuple[Split, ...]:
-    """Split, in place, every dense convolution of ``model`` whose filter has more than ``limit`` bytes.
+def split_filters(model: Record, limit: int = DEFAULT_LIMIT) -> tuple[Split, ...]:
+    """Split, in place, every convolution without groups of a .espdl ``model`` whose filter has more than ``limit``
+    bytes.
 
-    ``bits`` gives the precision (8 or 16) of each convolution by name; those that it does not name stay. A Relu that
-    alone reads a convolution goes to each piece, so that it can be fused there. Pieces are named ``<name>_part0`` ...,
-    their Concat ``<name>_concat``; tensors keep their names. Raises ``ConfigError`` for a limit below 1 byte,
-    ``ModelError`` where a new name is taken.
+    Pieces are named ``<name>_part0`` ..., their Concat ``<name>_concat``; tensors keep their names. Raises
+    ``ConfigError`` for a limit below 1 byte, ``ModelError`` where a new name is taken.
     """
     if limit < 1:
         raise ConfigError(f"a filter limit of {limit} bytes", hint="give a size such as 48k")
-    graph = model.graph
-    weights = initializers(graph)
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update(output.name for output in graph.output)
+    graph = model["graph"]
+    constants = {tensor["name"]: tensor for tensor in graph["constants"]}
     splits: list[Split] = []
-    nodes: list[onnx.NodeProto] = []
-    moved: set[str] = set()  # outputs of Relus that went to the pieces
-    for node in graph.node:
-        if node.op_type == "Relu" and node.output[0] in moved:
-            continue
-        channels = _channels(node, weights, bits, limit)
+    nodes: list[Record] = []
+    cut: dict[str, list[Record]] = {}  # constants of pieces, by that of the whole
+    for node in graph["nodes"]:
+        channels = _channels(node, constants, limit)
         if len(channels) < 2:
             nodes.append(node)
             continue
-        relu = None
-        if readers[node.output[0]] == 1:
-            relu = next((n for n in graph.node if n.op_type == "Relu" and node.output[0] in n.input), None)
-        if relu is not None:
-            moved.add(relu.output[0])
-        made, split = _pieces(graph, node, relu, channels, bits[node.name])
+        pieces = {
+            name: _cut(constants[name], channels, is_filter=index == 0)
+            for index, name in enumerate(node["inputs"][1:])
+            if name
+        }
+        made, split = _pieces(graph, node, constants, pieces, channels)
+        cut |= pieces
         nodes.extend(made)
         splits.append(split)
-    if splits:
-        del graph.node[:]
-        graph.node.extend(nodes)
-        splits = _merge_concats(graph, splits)
-        del graph.value_info[:]  # of tensors that are gone, too; shapes are inferred anew
-        drop_unused(graph)
-        _require_unique(graph)
+    if not splits:
+        return ()
+    graph["nodes"] = nodes
+    graph["constants"] = [piece for tensor in graph["constants"] for piece in cut.get(tensor["name"], [tensor])]
+    splits = _merge_concats(graph, splits)
+    _require_unique(graph)
     return tuple(splits)
 
 
-def _channels(
-    node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto], bits: Mapping[str, int], limit: int
-) -> tuple[int, ...]:
+def attribute(node: Record, name: str, key: str, default: Any = None) -> Any:
+    """The attribute ``name`` of a node, from the field ``key`` that its kind of value has."""
+    return next((a[key] for a in node.get("attributes", []) if a["name"] == name), default)
+
+
+def _channels(node: Record, constants: Mapping[str, Record], limit: int) -> tuple[int, ...]:
     """Output channels of the pieces; fewer than two entries: the node stays."""
-    if node.op_type != "Conv" or node.name not in bits or node.input[1] not in weights:
+    weight = constants.get(node["inputs"][1]) if node["op"] == "Conv" and len(node["inputs"]) > 1 else None
+    if weight is None or attribute(node, "group", "i", 1) != 1 or weight["dtype"] not in (3, 5):
         return ()
-    group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-    dims = weights[node.input[1]].dims
-    channel_bytes = int(np.prod(dims[1:])) * bits[node.name] // 8
-    if group != 1 or dims[0] * channel_bytes <= limit:
+    channels, channel_bytes = weight["dims"][3], _channel_bytes(weight)
+    if channels * channel_bytes <= limit:
         return ()
-    return piece_channels(dims[0], channel_bytes, bits[node.name], limit)
+    return piece_channels(channels, channel_bytes, 8 * _INTEGERS[weight["dtype"]].itemsize, limit)
+
+
+def _cut(tensor: Record, channels: Sequence[int], *, is_filter: bool) -> list[Record]:
+    """A filter [H, W, C, N in the file's terms] or bias [N] cut along N; each piece in the file's own order."""
+    kind = _INTEGERS[tensor["dtype"]]
+    values = np.frombuffer(tensor["raw"], kind)[: math.prod(tensor["dims"])]
+    layout = tensor.get("doc", "").removeprefix(_NOTE)
+    if is_filter:
+        values = unpack_filter(values, filter_dims(tuple(tensor["dims"]), False), layout, False)
+    made = []
+    for number, (first, last) in enumerate(pairwise((0, *accumulate(channels)))):
+        piece = {**tensor, "name": f"{tensor['name']}_part{number}", "dims": [*tensor["dims"][:-1], last - first]}
+        part = values[first:last]
+        if is_filter:
+            order = layout.removesuffix(_UNALIGNED)
+            if LANES[order] > 1:
+                order += _UNALIGNED if (last - first) % LANES[order] else ""
+                piece["doc"] = _NOTE + order
+            part = pack_filter(part, order, False)
+        piece["raw"] = np.ascontiguousarray(part).tobytes()
+        if len(tensor["exponents"]) > 1:
+            piece["exponents"] = tensor["exponents"][first:last]
+        made.append(piece)
+    return made
 
 
 def _pieces(
-    graph: onnx.GraphProto, node: onnx.NodeProto, relu: onnx.NodeProto | None, channels: tuple[int, ...], bits: int
-) -> tuple[list[onnx.NodeProto], Split]:
-    """The nodes that replace a convolution (and its Relu); their constants are added to the graph."""
-    constants = {
-        index: numpy_helper.to_array(tensor)
-        for index, name in enumerate(node.input)
-        if index and name
-        for tensor in graph.initializer
-        if tensor.name == name
-    }
-    output = (relu or node).output[0]
-    made: list[onnx.NodeProto] = []
-    ends: list[str] = []
-    first = 0
+    graph: Record,
+    node: Record,
+    constants: Mapping[str, Record],
+    pieces: Mapping[str, Sequence[Record]],
+    channels: tuple[int, ...],
+) -> tuple[list[Record], Split]:
+    """The nodes that replace a convolution; descriptions of what they make are added to the graph."""
+    (output,) = node["outputs"]
+    whole = next(v for v in (*graph["outputs"], *graph.get("values", [])) if v["name"] == output)
+    made: list[Record] = []
     for number, count in enumerate(channels):
-        part = onnx.NodeProto()
-        part.CopyFrom(node)
-        part.name = f"{node.name}_part{number}"
-        part.output[0] = f"{node.output[0]}_part{number}"
-        for index, values in constants.items():
-            piece = numpy_helper.from_array(values[first : first + count].copy(), f"{node.input[index]}_part{number}")
-            graph.initializer.append(piece)
-            part.input[index] = piece.name
+        inputs = [pieces[name][number]["name"] if name in pieces else name for name in node["inputs"]]
+        part = {**node, "name": f"{node['name']}_part{number}", "inputs": inputs, "outputs": [f"{output}_part{number}"]}
         made.append(part)
-        ends.append(part.output[0])
-        if relu is not None:
-            ends[-1] = f"{output}_part{number}"
-            made.append(helper.make_node("Relu", [part.output[0]], [ends[-1]], name=f"{relu.name}_part{number}"))
-        first += count
-    concat = helper.make_node("Concat", ends, [output], name=f"{node.name}_concat", axis=1)
-    made.append(concat)
-    channel_bytes = constants[1][0].size * bits // 8
-    parts = tuple(part.name for part in made if part.op_type == "Conv")
-    return made, Split(
-        node.name, parts, channels, tuple(ends), concat.name, output, first * channel_bytes,
+        graph.setdefault("values", []).append(_narrower(whole, part["outputs"][0], count))
+    ends = tuple(part["outputs"][0] for part in made)
+    concat: Record = {
+        "inputs": list(ends), "outputs": [output], "name": f"{node['name']}_concat", "op": "Concat",
+        "attributes": [
+            {"name": "axis", "kind": 2, "i": 3},
+            *(a for a in node["attributes"] if a["name"] == "quant_type"),
+        ],
+    }  # fmt: skip
+    parts = tuple(part["name"] for part in made)
+    channel_bytes = _channel_bytes(constants[node["inputs"][1]])
+    return [*made, concat], Split(
+        node["name"], parts, channels, ends, concat["name"], output, sum(channels) * channel_bytes,
         max(channels) * channel_bytes,
     )  # fmt: skip
 
 
-def _merge_concats(graph: onnx.GraphProto, splits: Sequence[Split]) -> list[Split]:
-    """Let a Concat that alone reads joined pieces take them itself: one copy less, and esp-ppq's simplifier would."""
-    readers = Counter(name for node in graph.node for name in node.input)
-    readers.update(output.name for output in graph.output)
+def _channel_bytes(weight: Record) -> int:
+    """Bytes of a filter for one output channel."""
+    return math.prod(weight["dims"][:3]) * _INTEGERS[weight["dtype"]].itemsize
+
+
+def _narrower(value: Record, name: str, channels: int) -> Record:
+    """The description of an activation that has fewer channels and is otherwise the same."""
+    made = copy.deepcopy(value) | {"name": name}
+    made["type"]["tensor"]["shape"]["dims"][-1]["value"]["value"] = channels
+    return made
+
+
+def _merge_concats(graph: Record, splits: Sequence[Split]) -> list[Split]:
+    """Let a Concat that alone reads joined pieces take them itself: one copy less."""
+    readers = Counter(name for node in graph["nodes"] for name in node["inputs"])
+    readers.update(value["name"] for part in ("outputs", "test_outputs") for value in graph.get(part, []))
     by_output = {split.output: split for split in splits}
-    made = {split.operator: split for split in splits}
-    for node in graph.node:
-        if node.op_type != "Concat" or next(a.i for a in node.attribute if a.name == "axis") != 1:
+    merged: dict[str, Split] = {}
+    for node in graph["nodes"]:
+        if node["op"] != "Concat" or attribute(node, "axis", "i") != 3:
             continue
         inputs: list[str] = []
-        for index, name in enumerate(node.input):
+        for name in node["inputs"]:
             split = by_output.get(name)
             if split is None or readers[name] != 1:
                 inputs.append(name)
                 continue
-            made[split.operator] = replace(split, concat=node.name, replaced=index, first_input=len(inputs))
+            merged[split.operator] = replace(split, concat=node["name"], merged=True)
             inputs.extend(split.part_outputs)
-        node.input[:] = inputs
-    gone = {split.concat for split in splits} - {split.concat for split in made.values()}
-    kept = [node for node in graph.node if node.op_type != "Concat" or node.name not in gone]
-    del graph.node[:]
-    graph.node.extend(kept)
-    return list(made.values())
+        node["inputs"] = inputs
+    gone = {split.output for split in merged.values()}
+    graph["nodes"] = [n for n in graph["nodes"] if n["op"] != "Concat" or not gone.intersection(n["outputs"])]
+    graph["values"] = [value for value in graph["values"] if value["name"] not in gone]
+    return [merged.get(split.operator, split) for split in splits]
 
 
-def _require_unique(graph: onnx.GraphProto) -> None:
-    names = Counter(node.name for node in graph.node if node.name)
-    names.update(f"tensor {name}" for node in graph.node for name in node.output)
-    names.update(f"tensor {tensor.name}" for tensor in graph.initializer)
+def _require_unique(graph: Record) -> None:
+    names = Counter(node["name"] for node in graph["nodes"])
+    names.update(f"tensor {name}" for node in graph["nodes"] for name in node["outputs"])
+    names.update(f"tensor {tensor['name']}" for tensor in graph["constants"])
     taken = [name for name, count in names.items() if count > 1]
     if taken:
         raise ModelError(f"{taken[0]}: a piece of a filter would take this name, but it is taken")
