@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from support.flavours import exported, whole_model
 from support.photos import random_rgb, save_png
 from support.quantize_nets import detector_onnx, pictures
 from support.shared import shared_dir
@@ -60,25 +62,41 @@ def test_published_commands_are_understood() -> None:
         context = command.make_context("quantize", list(words))
         values = context.params
         assert str(values["onnx_model"]).endswith(".onnx") and values["dataset_type"] == "image"
-        patterns = [p for p in values["int16_op_pattern"] if "obj_conv" not in p]  # a map that this graph leaves out
+        patterns = values["int16_op_pattern"]
         chosen = select(operators, patterns)
-        assert len(chosen.int16) >= len(patterns)
+        left_out = [p for p in patterns if "obj_conv" in p]  # a branch that this graph does not have
+        assert len(chosen.int16) >= len(patterns) - len(left_out)
+        assert [note for note in chosen.notes if "no obj branch" in note] == [
+            f"{p}: the graph has no obj branch, which its score does not use" for p in left_out
+        ]
 
 
-def test_one_command_as_written(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("index", range(11) if os.environ.get("UHD_TEST_COMMANDS") == "all" else [2, 5])
+def test_commands_as_written(
+    index: int, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The yuv422 command of the smallest variant, its photos and model in place."""
-    words = next(w for w in published_commands() if any("w16" in x and "yuv422" in x for x in w))
+    """A published command, every word of it, with the file that it names (of a small network) and photos in place.
+
+    Two by default: the longest, on a parts file, and one on a file with a single map, with a pattern for a branch that
+    its score does not use. ``UHD_TEST_COMMANDS=all`` runs the eleven, which takes a minute or two.
+    """
+    words = published_commands()[index]
     monkeypatch.chdir(tmp_path)
-    name = next(word for word in words if word.endswith(".onnx"))
-    (tmp_path / name).write_bytes(detector_onnx()[0].read_bytes())
-    place = tmp_path / words[words.index("--image-dir") + 1]
+    name = Path(words[words.index("--onnx-model") + 1])
+    model = exported("parts", colours=3) if name.stem.endswith("_nocat") else whole_model()
+    name.write_bytes(model.read_bytes())
+    place = Path(words[words.index("--image-dir") + 1])
     place.parent.mkdir(parents=True)
     photos.rename(place)
-    assert main(["quantize", *words]) == 0
-    assert "int16  /depthwiseconv/backbone/block1/dw/conv/Conv" in capsys.readouterr().out
-    assert (tmp_path / name).with_suffix(".espdl").exists()
+    assert main(["quantize", *words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert Path(words[words.index("--espdl-model") + 1]).exists() and said["test_vector_mismatches"] == 0
+    assert [tensor["name"] for tensor in said["outputs"]] == ["box", "quality", "cls"]
+    wanted = [words[at + 1] for at, word in enumerate(words) if word == "--int16-op-pattern"]
+    missing = [pattern for pattern in wanted if not any(pattern[-20:] in found for found in said["int16_operators"])]
+    # A Relu fused into its convolution is no operator of its own any more.
+    assert all(pattern.endswith("/act/Relu") or "/obj_conv/" in pattern for pattern in missing)
+    assert all(f["severity"] == "note" for f in said["findings"])
 
 
 def test_which_photos(photos: Path, tmp_path: Path) -> None:

@@ -20,29 +20,26 @@ PROPERTIES = {"resize_mode": "opencv_inter_nearest_yuv422", "score_mode": "", "q
 
 
 @functools.cache
-def small_network(quant_arch: int = 0, width: int = 8):  # type: ignore[no-untyped-def]
-    """UltraTinyOD of variant R's architecture with random weights, and its manifest."""
-    import torch
-
+def small_network(quant_arch: int = 0, *, colours: int = 2):  # type: ignore[no-untyped-def]
+    """UltraTinyOD of variant R's architecture at width 8 with random weights, and its manifest; 3 colours are RGB."""
+    from support.golden import with_recipe_weights
     from uhd.models.checkpoint import complete_manifest
     from uhd.models.families import family_config
     from uhd.models.ultratinyod import UltraTinyOD
 
-    torch.set_num_threads(1)
-    torch.manual_seed(7)
-    network = UltraTinyOD(family_config("current_yuv422", width, anchors=ANCHORS, quant_arch=quant_arch)).eval()
-    with torch.no_grad():
-        network.head.wh_scale.uniform_(0.8, 1.2)
-    return network, complete_manifest(network, ModelManifest(name="small", variant="R"))
+    options = {"anchors": ANCHORS, "quant_arch": quant_arch, "in_channels": colours}
+    network = with_recipe_weights(UltraTinyOD(family_config("current_yuv422", 8, **options))).eval()
+    mode = "opencv_inter_nearest" + ("_yuv422" if colours == 2 else "")
+    return network, complete_manifest(network, ModelManifest(name="small", variant="R", resize_mode=mode))
 
 
 @functools.cache
-def exported(flavour: str, quant_arch: int = 0) -> Path:
+def exported(flavour: str, quant_arch: int = 0, *, colours: int = 2) -> Path:
     """A file of our own exporter."""
     from uhd.export.onnx_export import export_onnx
 
-    network, manifest = small_network(quant_arch)
-    path = Path(_FOLDER.name) / f"{flavour}_{quant_arch}.onnx"
+    network, manifest = small_network(quant_arch, colours=colours)
+    path = Path(_FOLDER.name) / f"{flavour}_{quant_arch}_{colours}.onnx"
     export_onnx(network, manifest, path, flavour)  # type: ignore[arg-type]
     return path
 
