@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from support.idf_project import COMPONENTS, compile_host
 from support.shared import ROOT
+from uhd.espdl.document import read_document, write_document
 from uhd.espdl.reader import read_espdl
 from uhd.paths import MODEL_COMPONENT
 
@@ -86,10 +87,15 @@ def test_the_committed_model_is_for_its_chip_only(ask: Ask, tmp_path: Path, chip
     assert check(ask, tmp_path / "m", data, chip=chip, target="c")[0] == UNSUPPORTED
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
 @pytest.mark.parametrize("chip", CHIPS)
-def test_figures_are_those_of_the_file(ask: Ask, chip: str) -> None:
-    """Against the reader of the host tools, which goes through Espressif's generated classes."""
+def test_figures_are_those_of_the_file(ask: Ask, tmp_path: Path, chip: str, rewritten: bool) -> None:
+    """Against the reader of the host tools; also of a file that was written by these."""
     path = MODEL_COMPONENT / chip / "model.espdl"
+    if rewritten:
+        path, data = tmp_path / "model.espdl", path.read_bytes()
+        path.write_bytes(write_document(read_document(data)))
+        assert path.stat().st_size < len(data)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     nodes, weights, _ = ask(f"model {chip} {chip} {path} 0 3 {digest}").split("|", 2)
     espdl = read_espdl(path, chip)

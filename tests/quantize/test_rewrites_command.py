@@ -60,11 +60,12 @@ def test_the_result_in_words(words: list[str], tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "verdict"),
-    [(128.4, 62.9, "2.0 times"), (39.3, 39.3, "1.0 times"), (155.6, 178.1, "slower: raise")],
+    ("before", "after", "verdict", "gain"),
+    [(128.4, 62.9, "2.0 times", 1.91), (39.3, 39.3, "1.0 times", 0.9), (155.6, 178.1, "slower: raise", 0.85)],
 )
-def test_a_loss_is_called_one(before: float, after: float, verdict: str) -> None:
-    assert Forecast("esp32s3", before, after, 0, 0.0).verdict.startswith(verdict)
+def test_a_loss_is_called_one(before: float, after: float, verdict: str, gain: float) -> None:
+    found = Forecast("esp32s3", before, after, 270_000, 4.4)
+    assert found.verdict.startswith(verdict) and found.gain == pytest.approx(gain, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -248,5 +248,5 @@ def test_the_shipped_a_loses_all_filters_beyond_the_cache(tmp_path: Path) -> Non
         "/backbone/sppf/cv1/conv/Conv": (80, 80), "/backbone/sppf/cv2/conv/Conv": (80, 80),
     }  # fmt: skip
     assert outcome.proof.pictures == 2 and outcome.proof.constants > 700_000
-    found = forecast(outcome.before, outcome.after, outcome.splits)
+    found = forecast(outcome)
     assert found is not None and found.before_ms > 1.9 * (found.after_ms + found.traffic_ms) > 100

@@ -17,6 +17,7 @@ from uhd.variants import get_variant
 
 if TYPE_CHECKING:
     from uhd.codegen.describe import Description
+    from uhd.quantize.rewrites.apply import Rewritten
 
 #: Short preset names; the long form is ``<variant>-<preset>``.
 DEFAULT_PRESET = "speed"
@@ -29,10 +30,18 @@ SCENES = 256
 
 Note = Callable[[str], None]
 
+#: A quantized model: the .espdl, its manifest, the float checkpoint.
+Selected = tuple[Path, ModelManifest, Path]
+
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. ``target`` is qemu, esp32s3 or esp32p4; ``preset`` as of ``uhd.quantize.presets``."""
+    """What to build. ``target`` is qemu, esp32s3 or esp32p4; ``preset`` as of ``uhd.quantize.presets``.
+
+    The last three say what is changed in the quantized model before it is used, as in
+    ``uhd.quantize.rewrites.apply.Options``: bytes of a filter above which it is split (0: none is), and whether names
+    are shortened and test vectors kept.
+    """
 
     variant: str
     target: str
@@ -40,11 +49,21 @@ class Request:
     checkpoint: Path | None = None
     calibration: Path | None = None
     calibration_images: int = 256
+    filter_limit: int = 0
+    short_names: bool = False
+    test_vectors: bool = True
 
     @property
     def name(self) -> str:
-        """Folder name of the build: ``R-esp32s3-speed``."""
-        return f"{self.variant.upper()}-{self.target}-{short_preset(self.variant, self.preset)}"
+        """Folder name of the build: ``R-esp32s3-speed``, ``A-esp32s3-speed-split48k``."""
+        return "-".join([self.variant.upper(), self.target, short_preset(self.variant, self.preset), *self.rewrites])
+
+    @property
+    def rewrites(self) -> list[str]:
+        """Short names of what is changed."""
+        size = f"{self.filter_limit // 1024}k" if self.filter_limit % 1024 == 0 else str(self.filter_limit)
+        found = {f"split{size}": self.filter_limit, "short": self.short_names, "bare": not self.test_vectors}
+        return [name for name, wanted in found.items() if wanted]
 
 
 @dataclass(frozen=True)
@@ -94,12 +113,18 @@ def float_onnx(checkpoint: Path) -> Path:
     return path
 
 
-def select_espdl(request: Request, note: Note = lambda text: None) -> tuple[Path, ModelManifest, Path]:
+def select_espdl(request: Request, note: Note = lambda text: None) -> Selected:
     """The quantized model of a request: (.espdl, its manifest, the float checkpoint).
 
     The shipped file is used unless a checkpoint or calibration photos are given; then it is quantized afresh,
-    and ``note`` hears on what.
+    and ``note`` hears on what. Either is rewritten as the request says, into the build folder.
     """
+    found = quantized_espdl(request, note)
+    return rewritten_espdl(request, found, note)[0] if request.rewrites else found
+
+
+def quantized_espdl(request: Request, note: Note = lambda text: None) -> Selected:
+    """The same before it is rewritten."""
     variant = get_variant(request.variant)
     target = quantization_target(request.target)
     preset = short_preset(variant.letter, request.preset)
@@ -113,7 +138,26 @@ def select_espdl(request: Request, note: Note = lambda text: None) -> tuple[Path
     return _quantize(request, checkpoint, preset, note)
 
 
-def _quantize(request: Request, checkpoint: Path, preset: str, note: Note) -> tuple[Path, ModelManifest, Path]:
+def rewritten_espdl(request: Request, found: Selected, note: Note = lambda text: None) -> tuple[Selected, Rewritten]:
+    """What ``quantized_espdl`` found, rewritten into the build folder, and what was done; ``note`` hears it, too.
+
+    Needs no photos: the integers of both forms are compared one by one, and on generated scenes. Raises ``ModelError``
+    if one differs; then nothing is written.
+    """
+    from uhd.quantize.rewrites.apply import Options, rewrite_file, rewrites_of, split_notes
+
+    espdl, manifest, checkpoint = found
+    output = build_root() / request.name / f"{'_'.join([espdl.stem, *request.rewrites])}.espdl"
+    options = Options(request.filter_limit, request.short_names, request.test_vectors)
+    made, rewritten = rewrite_file(espdl, manifest, output, options)
+    for text in (*rewrites_of(made), *(split_notes(made.splits, request.filter_limit) if request.filter_limit else ())):
+        note(text)
+    if made.proof.pictures:
+        note(f"equal: {made.proof}")
+    return (output, rewritten, checkpoint), made
+
+
+def _quantize(request: Request, checkpoint: Path, preset: str, note: Note) -> Selected:
     from uhd.models.checkpoint import load_ultratinyod
     from uhd.quantize import adapter, calibration
     from uhd.quantize.presets import resolve_preset

@@ -15,6 +15,7 @@ Examples:
   python -m uhd.host build-fw --variant R --target esp32s3 --preset precision
   python -m uhd.host build-fw --variant R --target esp32p4 --component-only
   python -m uhd.host build-fw --variant R --target esp32s3 --calibration photos/
+  python -m uhd.host build-fw --variant A --target esp32s3 --split-filters
 """
 
 
@@ -27,6 +28,11 @@ Examples:
 )
 @click.option("--calibration", type=click.Path(path_type=Path), help="Folder of photos: quantize afresh on them.")
 @click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
+@click.option("--split-filters", is_flag=True,
+              help="Split filters that outgrow the data cache; every integer stays (docs/rewrites.md).")  # fmt: skip
+@click.option("--filter-limit", metavar="SIZE", help="Bytes of a filter with --split-filters.  [default: 48k]")
+@click.option("--short-names", is_flag=True, help="Numbers instead of names in the .espdl (a few KB).")
+@click.option("--no-test-vectors", is_flag=True, help="Leave out the embedded test vector (about 11 KB).")
 @click.option("--component", "folder", type=click.Path(path_type=Path), help="Folder for the generated component.")
 @click.option("--component-only", is_flag=True, help="Stop after the component; needs no ESP-IDF.")
 @click.option("--clean", is_flag=True, help="Start from an empty build folder; settings made there by hand are lost.")
@@ -38,6 +44,10 @@ def command(
     checkpoint: Path | None,
     calibration: Path | None,
     calibration_images: int,
+    split_filters: bool,
+    filter_limit: str | None,
+    short_names: bool,
+    no_test_vectors: bool,
     folder: Path | None,
     component_only: bool,
     clean: bool,
@@ -50,15 +60,28 @@ def command(
     """
     from uhd.device import build
     from uhd.errors import SdkMissingError
+    from uhd.host.quantize_split import filter_limit as filter_limit_bytes
+    from uhd.host.quantize_split import forecast_lines, split_summary
     from uhd.paths import build_root, committed_component
 
-    request = build.Request(variant.upper(), target, preset, checkpoint, calibration, calibration_images)
+    limit = filter_limit_bytes(filter_limit, split_filters)
+    request = build.Request(
+        variant.upper(), target, preset, checkpoint, calibration, calibration_images, limit, short_names,
+        not no_test_vectors,
+    )  # fmt: skip
     if clean:
         shutil.rmtree(build_root() / request.name, ignore_errors=True)
-    steps = Steps(2 if component_only else 3, quiet=as_json)
+    steps = Steps(2 + bool(request.rewrites) + (not component_only), quiet=as_json)
     steps.start(f"quantize  {request.variant} for {target}, preset {request.preset}")
-    espdl, manifest, weights = build.select_espdl(request, steps.note)
+    espdl, manifest, weights = build.quantized_espdl(request, steps.note)
     steps.done(f"{espdl.name}  {human_bytes(espdl.stat().st_size)}")
+    made = None
+    if request.rewrites:
+        steps.start(f"rewrite   {', '.join(request.rewrites)}")
+        (espdl, manifest, weights), made = build.rewritten_espdl(request, (espdl, manifest, weights), steps.note)
+        for line in forecast_lines(made):
+            steps.note(line)
+        steps.done(f"{espdl.name}  {human_bytes(espdl.stat().st_size)}")
     steps.start("generate  component uhd_model")
     component = build.generate_component(request, espdl, manifest, weights, folder, steps.note)
     steps.done(f"{sum(1 for p in component.folder.rglob('*') if p.is_file())} files in {component.folder}")
@@ -77,23 +100,31 @@ def command(
             steps.note(str(error))
     summary = _summary(request.name, component, image)
     if as_json:
+        if made:
+            summary["split"] = split_summary(made, limit)
         emit_json(summary)
     else:
         print_table(f"{request.name}", [(key.replace("_", " "), value) for key, value in _rows(summary)])
-        for line in _next(request.variant, target, preset, image, missing is not None):
+        where = build_root() / request.name if request.rewrites else None
+        for line in _next(request.variant, target, preset, image, missing is not None, where):
             click.echo(line, err=True)
     return missing.exit_code if missing else 0
 
 
-def _next(variant: str, target: str, preset: str, image: Path | None, sdk_missing: bool) -> list[str]:
-    """What to do with the result."""
+def _next(
+    variant: str, target: str, preset: str, image: Path | None, sdk_missing: bool, folder: Path | None = None
+) -> list[str]:
+    """What to do with the result; ``folder``: where it was built, if it is not the build that the options name."""
     which = f"--variant {variant} --target {target}" + ("" if preset == "speed" else f" --preset {preset}")
     if sdk_missing:
         return [f"next: python -m uhd.host doctor --target {target}"]
     if image is None:
         return []
+    if folder is not None:
+        which = f"--build {folder} --target {target}"
     use = f"demo {which} --photos DIR --output boxes/" if target == "qemu" else f"flash {which} --monitor"
-    return [f"next: python -m uhd.host {use}", f"size: python -m uhd.host size {which}"]
+    flash = [f"next: python -m uhd.host {use}"] if folder is None or target != "qemu" else []
+    return [*flash, f"size: python -m uhd.host size {which}"]
 
 
 def _build(target: str, variant: str, component: Path, folder: Path) -> Path:
@@ -123,6 +154,7 @@ def _summary(name: str, component: object, image: Path | None) -> dict[str, obje
         "component": str(component.folder),
         "package": str(component.package) if component.package else None,
         "int16_operators": len(quantization.int16_operators) if quantization else 0,
+        "rewrites": len(quantization.rewrites) if quantization else 0,
         "calibration": quantization.calibration if quantization else "",
         "firmware": str(image) if image else None,
         **component_sizes(component.folder, component.espdl, image),

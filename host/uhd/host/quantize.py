@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.quantize_tuning import tuning, tuning_options
 from uhd.host.ui import Steps, emit_json, human_bytes, print_table
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ Presets: int8, speed and precision (for a model whose manifest names its variant
 @click.option("--expand-group-conv", is_flag=True, help="Write depthwise convolutions out as dense ones first.")
 @click.option("--bits", "--num-of-bits", default=8, show_default=True, help="16: all that ESP-DL can run in int16.")
 @click.option("--use-layerwise-equalization", is_flag=True, help="Balance consecutive layers first.")
+@tuning_options
 @click.option("--split-filters", is_flag=True,
               help="Split filters that outgrow the data cache; every integer stays (docs/rewrites.md).")  # fmt: skip
 @click.option("--filter-limit", metavar="SIZE", help="Bytes of a filter with --split-filters.  [default: 48k]")
@@ -100,6 +102,7 @@ def command(
     export_anchors_wh_scale_dir: Path | None,
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Quantize an ONNX file (parts flavour) or a checkpoint to MODEL_TARGET.espdl, with its manifest beside it.
 
@@ -108,6 +111,7 @@ def command(
     import tempfile
 
     from uhd.errors import ConfigError
+    from uhd.host.quantize_split import filter_limit as filter_limit_bytes
     from uhd.host.quantize_split import print_split, split_summary
     from uhd.quantize.adapter import quantize_with_report
     from uhd.quantize.calibration import chosen_photos, from_photos
@@ -121,11 +125,11 @@ def command(
         raise ConfigError("name one model", hint="give MODEL, an .onnx file or a checkpoint")
     path = model or onnx_model
     assert path is not None
-    limit = _limit(filter_limit, split_filters)
+    limit = filter_limit_bytes(filter_limit, split_filters)
     settings = Settings(
         target, int16_op_pattern, None, calib_algorithm, int16_calib_algorithm, bits, use_layerwise_equalization,
         not no_test_vectors, export_anchors or export_anchors_wh_scale_dir is not None,
-        anchors_folder=export_anchors_wh_scale_dir,
+        anchors_folder=export_anchors_wh_scale_dir, **tuning(**options),
     )  # fmt: skip
     settings.check()
     steps = Steps(3, quiet=as_json)
@@ -197,22 +201,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--class-ids {text}", hint="write numbers, such as 0,1")
     return tuple(int(part) for part in parts)
-
-
-def _limit(text: str | None, split: bool) -> int:
-    """Bytes of a filter, from ``48k`` or ``49152``; 0 where filters are not split."""
-    from uhd.errors import ConfigError
-
-    if not split:
-        if text is not None:
-            raise ConfigError(f"--filter-limit {text} without --split-filters", hint="give both, or neither")
-        return 0
-    number, unit = (text or "48k").lower(), 1
-    if number.endswith("k"):
-        number, unit = number[:-1], 1024
-    if not number.isdecimal() or int(number) == 0:
-        raise ConfigError(f"--filter-limit {text}", hint="write bytes, or KB such as 48k")
-    return int(number) * unit
 
 
 def _with(settings: Any, **changes: object) -> Any:

@@ -1,4 +1,4 @@
-"""What ``quantize --split-filters`` tells: what was split, what was compared, and what a chip will make of it."""
+"""What ``--split-filters`` tells: what was split, what was compared, and what a chip will make of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from uhd.espdl.model import EspdlModel
     from uhd.quantize.rewrites.apply import Rewritten
-    from uhd.quantize.rewrites.split import Split
 
 
 @dataclass(frozen=True)
@@ -29,28 +27,51 @@ class Forecast:
     traffic_ms: float
 
     @property
+    def gain(self) -> float:
+        """How many times as fast, the moved bytes counted against it in full."""
+        return self.before_ms / (self.after_ms + self.traffic_ms)
+
+    @property
     def verdict(self) -> str:
-        """The gain in words. Requantizing an input once a piece can cost more than fetching the filter again did."""
+        """The gain in words."""
         if self.after_ms > 1.005 * self.before_ms:
             return "slower: raise --filter-limit, or leave the filters whole"
         return f"{self.before_ms / self.after_ms:.1f} times as fast"
 
 
-def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -> Forecast | None:
+def filter_limit(text: str | None, split: bool) -> int:
+    """Bytes of a filter, from ``48k`` or ``49152``; 0 where filters are not split. Raises ``ConfigError``."""
+    from uhd.errors import ConfigError
+
+    if not split:
+        if text is not None:
+            raise ConfigError(f"--filter-limit {text} without --split-filters", hint="give both, or neither")
+        return 0
+    number, unit = (text or "48k").lower(), 1
+    if number.endswith("k"):
+        number, unit = number[:-1], 1024
+    if not number.isdecimal() or int(number) == 0:
+        raise ConfigError(f"--filter-limit {text}", hint="write bytes, or KB such as 48k")
+    return int(number) * unit
+
+
+def forecast(made: Rewritten) -> Forecast | None:
     """The forecast for the chip of two forms of a model; None for the portable target."""
     from uhd.predict.chips import chip
     from uhd.predict.latency import predict
     from uhd.predict.workload import workload
 
+    before, names = made.before, made.names.operators
     if before.target == "c":
         return None
-    board, plain, ops = chip(before.target), workload(before), workload(after)
+    board, plain, ops = chip(before.target), workload(before), workload(made.after)
     by_name = {op.name: op for op in ops}
     moved = 0
-    for split in splits:
+    for split in made.splits:
+        concat, *parts = (by_name[names.get(name, name)] for name in (split.concat, *split.parts))
         if not split.merged:  # otherwise the plain form has this Concat, too
-            moved += by_name[split.concat].input_bytes + by_name[split.concat].output_bytes
-        moved += sum(by_name[part].input_bytes for part in split.parts[1:])
+            moved += concat.input_bytes + concat.output_bytes
+        moved += sum(part.input_bytes for part in parts[1:])
     return Forecast(
         before.target,
         predict(plain, board).total_ms,
@@ -62,7 +83,7 @@ def forecast(before: EspdlModel, after: EspdlModel, splits: tuple[Split, ...]) -
 
 def split_summary(outcome: Rewritten, limit: int) -> dict[str, object]:
     """Everything as plain values for JSON."""
-    found = forecast(outcome.before, outcome.after, outcome.splits)
+    found = forecast(outcome)
     return {
         "limit_bytes": limit,
         "operators": [
@@ -80,19 +101,19 @@ def print_split(outcome: Rewritten) -> None:
     for split in outcome.splits:
         pieces = " + ".join(map(str, split.channels))
         click.echo(f"  split  {split.operator}: {split.filter_bytes:,} B, channels {pieces}")
-    proof = outcome.proof
-    click.echo(
-        f"equal: {proof.constants:,} integers of filters and biases, and {proof.values:,} of activations "
-        f"on {proof.pictures} pictures"
-    )
-    found = forecast(outcome.before, outcome.after, outcome.splits)
-    if found is None:
-        return
-    click.echo(
+    click.echo(f"equal: {outcome.proof}")
+    for line in forecast_lines(outcome):
+        click.echo(line)
+
+
+def forecast_lines(made: Rewritten) -> list[str]:
+    """The forecast in words; none for the portable target."""
+    found = forecast(made)
+    if found is None or not made.splits:
+        return []
+    return [
         f"predicted on {found.target}, weights in PSRAM: {found.before_ms:.1f} ms before, "
-        f"{found.after_ms:.1f} ms after ({found.verdict})"
-    )
-    click.echo(
-        f"not in that: the pieces move {found.traffic_bytes:,} B of activations more, "
-        f"{found.traffic_ms:.1f} ms if all of it goes to PSRAM"
-    )
+        f"{found.after_ms:.1f} ms after ({found.verdict})",
+        f"not in that: the pieces move {found.traffic_bytes:,} B of activations more, {found.traffic_ms:.1f} ms if all "
+        "of it goes to PSRAM",
+    ]

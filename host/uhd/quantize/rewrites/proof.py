@@ -21,13 +21,18 @@ _HINT = "nothing was written; quantize without the rewrite, and report the model
 
 @dataclass(frozen=True)
 class Proof:
-    """``constants``: integers of filters and biases compared. ``pictures`` were run through both forms, and ``values``
-    integers of outputs and activations between were compared; none differed.
+    """``constants``: integers of filters, biases and tables compared. ``pictures`` were run through both forms, and
+    ``values`` integers of outputs and activations between were compared; none differed.
     """
 
     constants: int
     pictures: int
     values: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.constants:,} integers of constants, and {self.values:,} of activations on {self.pictures} pictures"
+        )
 
 
 def prove(
