@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import cache
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
 from support.golden import with_recipe_weights
 from support.shared import shared_dir
 from uhd.export.names import conv_nodes
-from uhd.export.onnx_export import build_onnx
+from uhd.export.onnx_export import ExportOptions, build_onnx
 from uhd.export.wrappers import Parts
 from uhd.manifest import ModelManifest, ResizeMode
 from uhd.models import FAMILIES, UltraTinyODConfig, family_config
 from uhd.models.ultratinyod import UltraTinyOD
 
-EXPORTS = {"parts": "static_nopost_nocat", "raw": "static_nopost", "post": "static"}
+EXPORTS = {
+    "parts": "static_nopost_nocat",
+    "raw": "static_nopost",
+    "whole": "full_raw_wrapper",
+    "primitive": "static_primitive",
+    "post": "static",
+    "dynamic": "dynamic",
+    "dynamic raw": "dynamic_nopost",
+}
 MODES: dict[int, ResizeMode] = {
     1: "opencv_inter_nearest_y",
     2: "opencv_inter_nearest_yuv422",
@@ -29,34 +39,43 @@ MODES: dict[int, ResizeMode] = {
 #: One family of each kind of graph; the others differ from these in sizes only.
 DISTINCT = ["legacy_ese_swish", "legacy_ese_iou_swish", "current_yuv422", "readme_train_lo", "readme_train_nolo"]
 
+#: Nodes of published files that ours do without. Constants are initializers here. The joined map needs no Transpose:
+#: see docs/decisions/0002.
+LEFT_OUT = {"raw": {"Constant", "Transpose"}, "dynamic raw": {"Constant", "Transpose"}}
+
 
 @cache
 def published() -> dict[str, Any]:
     return json.loads(shared_dir("spec", "variants.json").read_text())["families"]
 
 
-def built(family: str, flavour: Any, width: int = 16) -> Any:
+def built(family: str, export: str, width: int = 16) -> onnx.ModelProto:
     config = family_config(family, width)
     manifest = ModelManifest(name=family, resize_mode=MODES[config.in_channels])
-    return build_onnx(with_recipe_weights(UltraTinyOD(config)), manifest, flavour, verify=False)
+    dynamic, _, flavour = export.partition(" ") if export.startswith("dynamic") else ("", "", export)
+    options = ExportOptions(dynamic_resize=bool(dynamic))
+    model = with_recipe_weights(UltraTinyOD(config))
+    return build_onnx(model, manifest, flavour or "post", options, verify=False)
 
 
-def check(family: str, flavour: str) -> None:
-    rows, model = published()[family], built(family, flavour)
-    export = EXPORTS[flavour]
+def check(family: str, export: str) -> None:
+    rows, model = published()[family], built(family, export)
+    published_name = EXPORTS[export]
     found = [(node.op_type, node.name) for node in model.graph.node]
-    assert [name for op, name in found if op == "Conv"] == rows["conv_nodes"][export]
-    # Constants are initializers here. The joined map needs no Transpose: see docs/decisions/0002.
-    ours_to_leave_out = {"Constant"} | ({"Transpose"} if flavour == "raw" else set())
-    assert sorted(found) == sorted((op, name) for op, name in rows["all_nodes"][export] if op not in ours_to_leave_out)
-    io = rows["io"][export]
+    assert [name for op, name in found if op == "Conv"] == rows["conv_nodes"][published_name]
+    skipped = LEFT_OUT.get(export, {"Constant"})
+    wanted = [(op, name) for op, name in rows["all_nodes"][published_name] if op not in skipped]
+    assert sorted(found) == sorted(wanted)
+    io = rows["io"][published_name]
     for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
         shapes = [[value.name, [dim.dim_value for dim in value.type.tensor_type.shape.dim]] for value in values]
+        if export == "whole":  # recorded without the names that published files have
+            shapes = [[old, shape] for (_, shape), (old, _) in zip(shapes, io[kind], strict=True)]
         assert shapes == io[kind]
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [17]
-    if flavour == "parts":
+    if export == "parts":
         elements = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-        assert elements == rows["per_width"]["16"]["export"][export]["initializer_elements"]
+        assert elements == rows["per_width"]["16"]["export"][published_name]["initializer_elements"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -64,26 +83,39 @@ def test_parts(family: str) -> None:
     check(family, "parts")
 
 
-@pytest.mark.parametrize("flavour", ["raw", "post"])
+@pytest.mark.parametrize("export", ["raw", "whole", "post"])
 @pytest.mark.parametrize("family", DISTINCT)
-def test_raw_and_post(family: str, flavour: str) -> None:
-    check(family, flavour)
+def test_other_flavours(family: str, export: str) -> None:
+    check(family, export)
 
 
-def test_int16_patterns_find_their_operators() -> None:
-    """Names that published precision presets address."""
-    names = {node.name for node in built("current_yuv422", "parts", 4).graph.node}
-    for name in (
-        "/backbone/stem/conv/Conv",
-        "/depthwiseconv/context_res/context_res.2/dw/conv/Conv",
-        "/large_obj_down/large_obj_down.3/conv/Conv",
-        "/depthwiseconv/large_obj_down/large_obj_down.0/Conv",
-        "/box_tower/box_tower.1/pw/conv/Conv",
-        "/box_out/Conv",
-        "/quality_out/Conv",
-        "/cls_out/Conv",
-    ):
-        assert name in names
+@pytest.mark.parametrize("export", ["primitive", "dynamic", "dynamic raw"])
+@pytest.mark.parametrize("family", ["legacy_ese_swish", "current_yuv422"])
+def test_variations(family: str, export: str) -> None:
+    check(family, export)
+
+
+@cache
+def names_of(export: str) -> list[str]:
+    return [node.name for node in built("current_yuv422", export, 4).graph.node]
+
+
+def test_published_int16_patterns_find_their_operators() -> None:
+    """Every pattern of the published commands, searched as those commands do, finds one operator and no other."""
+    text = shared_dir("spec", "readme-commands.md").read_text()
+    blocks = re.findall(r"--int16-op-pattern((?: *\\?\s+\"?/[\w./]+\"?)+)", text)
+    patterns = {pattern for block in blocks for pattern in re.findall(r"/[\w./]+", block)}
+    assert len(patterns) >= 30
+    for pattern in patterns:
+        names = names_of("whole" if pattern.startswith("/model/") else "parts")
+        found = [name for name in names if re.search(pattern, name)]
+        assert len(found) == 1, (pattern, found)
+
+
+def test_fast_rows_keep_the_names_of_the_network() -> None:
+    kept = {name for name in names_of("post") if re.search(r"/(Conv|Relu|Resize)$", name) and name.count("/") > 1}
+    assert kept and kept <= set(names_of("fast"))
+    assert len(names_of("fast")) < len(names_of("post")) - 30
 
 
 def test_derived_names_follow_the_calls() -> None:

@@ -13,7 +13,7 @@ from support.golden import with_recipe_weights
 from uhd.errors import ConfigError, ModelError
 from uhd.export import onnx_export
 from uhd.export.metadata import input_name, read_manifest, score_text
-from uhd.export.onnx_export import build_onnx, export_onnx
+from uhd.export.onnx_export import ExportOptions, build_onnx, export_onnx
 from uhd.export.verify import row_difference
 from uhd.manifest import ModelManifest
 from uhd.models import UltraTinyODConfig
@@ -121,9 +121,12 @@ def test_score_text_names_every_factor() -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"flavour": "nopost"}, "unknown flavour 'nopost'; choose one of parts, raw, post"),
-        ({"opset": 9}, "opset 9 is not supported; choose"),
-        ({"flavour": "post", "top_k": 0}, "top-k 0"),
+        ({"flavour": "nopost"}, "unknown flavour 'nopost'; choose one of parts, raw, whole, primitive, post, fast"),
+        ({"options": ExportOptions(opset=9)}, "opset 9 is not supported; choose"),
+        ({"flavour": "post", "options": ExportOptions(top_k=0)}, "top-k 0"),
+        ({"options": ExportOptions(batch=0)}, "a batch of 0 pictures"),
+        ({"flavour": "post", "options": ExportOptions(conf=1)}, "conf-thresh 1 is not in 0..1"),
+        ({"options": ExportOptions(conf=0.5)}, "flavour parts selects nothing"),
     ],
 )
 def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], match: str) -> None:
@@ -134,7 +137,7 @@ def test_options_out_of_range(tmp_path: Path, options: dict[str, Any], match: st
 
 @pytest.mark.parametrize("opset", [13, 18, 20])
 def test_other_opsets(opset: int) -> None:
-    file = build_onnx(tiny(large_obj_branch=True, head_ese=True), MANIFEST, "post", opset=opset)
+    file = build_onnx(tiny(large_obj_branch=True, head_ese=True), MANIFEST, "post", ExportOptions(opset=opset))
     assert next(entry.version for entry in file.opset_import if entry.domain == "") == opset
 
 

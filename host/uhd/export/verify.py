@@ -9,34 +9,54 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from uhd.errors import ModelError
+from uhd.export.record import ROWS
+
 #: Largest difference that float rounding explains, as a part of the largest value (of 1, if values are smaller).
 TOLERANCE = 1e-4
 
 FloatArray = NDArray[np.float32]
 
 
-def run_onnx(model: onnx.ModelProto, image: FloatArray) -> list[FloatArray]:
-    """Outputs of ``model`` for one input [1,C,H,W], in file order, on one thread."""
+def open_session(model: bytes, source: str = "the exported graph") -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on one thread. Raises ``ModelError`` if the runtime does not take the model."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source}: ONNX Runtime does not take it ({reason})") from None
+
+
+def run_onnx(model: onnx.ModelProto, image: FloatArray) -> list[FloatArray]:
+    """Outputs of ``model`` for one input [B,C,H,W], in file order, on one thread."""
+    session = open_session(model.SerializeToString())
     return [np.asarray(output) for output in session.run(None, {model.graph.input[0].name: image})]
 
 
-def largest_difference(wrapper: nn.Module, model: onnx.ModelProto, image: FloatArray) -> float:
+def largest_difference(
+    wrapper: nn.Module, model: onnx.ModelProto, image: FloatArray, seen: FloatArray | None = None
+) -> float:
     """Largest difference between the traced module's outputs and the file's, in units of ``TOLERANCE``'s scale.
 
-    Detection rows [1,N,6] are compared as ``row_difference`` does.
+    ``seen`` is what the module is to see where the file resizes ``image`` first. Detection rows [B,N,6] are compared
+    as ``row_difference`` does.
     """
     with torch.no_grad():
-        expected = wrapper(torch.from_numpy(image))
+        expected = wrapper(torch.from_numpy(image if seen is None else seen))
     tensors = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    names = [output.name for output in model.graph.output]
     worst = 0.0
-    for tensor, got in zip(tensors, run_onnx(model, image), strict=True):
+    for name, tensor, got in zip(names, tensors, run_onnx(model, image), strict=True):
         want = tensor.detach().numpy()
-        rows = want.ndim == 3 and want.shape[-1] == 6
-        difference = row_difference(want[0], got[0]) if rows else float(np.abs(want - got).max())
+        if want.shape != got.shape or not np.isfinite(got).all():
+            return float("inf")
+        if name == ROWS:
+            difference = max(row_difference(one, other) for one, other in zip(want, got, strict=True))
+        else:
+            difference = float(np.abs(want - got).max())
         worst = max(worst, difference / max(1.0, float(np.abs(want).max())))
     return worst
 

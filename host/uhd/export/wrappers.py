@@ -1,7 +1,7 @@
-"""What is traced: an UltraTinyOD with the outputs of one ONNX flavour.
+"""What is traced: a detector with the outputs of one ONNX flavour that leaves decoding to its reader.
 
-The model's own ``forward`` is not called. Calling the backbone and then methods of the head keeps ``/model`` and
-``/head`` out of the node names, which published int16 operator patterns rely on.
+The model's own ``forward`` is not called, but in ``Whole``. Calling parts of the model, and then methods, keeps
+``/model`` and ``/head`` out of the node names, which published int16 operator patterns rely on.
 """
 
 from __future__ import annotations
@@ -9,30 +9,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from uhd.models.detector import Detector
+from uhd.models.head import Head
 from uhd.models.ultratinyod import UltraTinyOD
 
 
 class Parts(nn.Module):
-    """Outputs each needed map [1,C,h,w] by itself, then ``anchors`` and ``wh_scale`` [A,2]."""
+    """Outputs each needed map by itself, then ``anchors`` and ``wh_scale`` [A,2] of an anchor head."""
 
-    def __init__(self, model: UltraTinyOD) -> None:
+    def __init__(self, model: Detector) -> None:
         super().__init__()
         self.model = model
         config = model.config
+        self.anchored = config.head == "anchor"
         self.names = list(config.maps_for())
         self.attr = "attr" in config.map_names
 
     @property
     def output_names(self) -> list[str]:
-        return [*self.names, *(["attr"] if self.attr else []), "anchors", "wh_scale"]
+        return [*self.names, *(["attr"] if self.attr else []), *(["anchors", "wh_scale"] if self.anchored else [])]
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The maps that the score mode needs, and the attribute map if there is one."""
-        features = self.model.backbone(x)
-        return self.model.head.maps(features, [*self.names, "attr"] if self.attr else self.names)
+        return self.model.maps(x, [*self.names, "attr"] if self.attr else self.names)
+
+    def constants(self) -> tuple[Tensor, ...]:
+        """What an anchor head's maps are to be decoded with."""
+        return (self.model.anchors, self.model.wh_scale) if self.anchored else ()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (*self.maps(x).values(), self.model.anchors, self.model.wh_scale)
+        return (*self.maps(x).values(), *self.constants())
 
 
 class Raw(Parts):
@@ -51,71 +57,56 @@ class Raw(Parts):
         a = self.model.anchors.shape[0]
         per_anchor = [part.view(b, a, part.shape[1] // a, h, w) for part in maps.values()]
         raw = torch.cat(per_anchor, 2).reshape(b, -1, h, w)
-        return (raw, *attr, self.model.anchors, self.model.wh_scale)
+        return (raw, *attr, *self.constants())
 
 
-class Post(nn.Module):
-    """Outputs rows [score, class, cx, cy, w, h], best first: the ``top_k`` cells with the highest score.
+class Whole(nn.Module):
+    """As ``Raw`` with all maps of the head, needed or not; traced as one model: names begin with ``/model``."""
 
-    Boxes are fractions of the input. No suppression, no threshold, no clipping.
-    """
-
-    output_names = ["score_classid_cxcywh"]
-
-    def __init__(self, model: UltraTinyOD, top_k: int) -> None:
+    def __init__(self, model: UltraTinyOD) -> None:
         super().__init__()
-        self.model = model
-        self.top_k = top_k
-        self.names = list(model.config.maps_for())
+        self.names = [name for name in model.config.map_names if name != "attr"]
+        self.model = _WholeModel(model)
+        # Published under these names, also where there is no quality beside classes.
+        fields = "obj_quality_cls" if "cls" in self.names else "_".join(self.names[1:])
+        attr = ["attr_logits"] if model.config.attr_count else []
+        self.output_names = [f"txtywh_{fields}_x8", *attr, "anchors", "wh_scale"]
 
-    def forward(self, x: Tensor) -> Tensor:
-        maps = self.model.head.maps(self.model.backbone(x), self.names)
-        b, _, h, w = maps["box"].shape
-        a = self.model.anchors.shape[0]
-        box = maps["box"].view(b, a, 4, h, w).permute(0, 1, 3, 4, 2)
-        tx, ty, tw, th = box[..., 0], box[..., 1], box[..., 2], box[..., 3]
-        base = self._base_score(maps, (b, a, h, w))
-        cls = None
-        if "cls" in maps:
-            cls = maps["cls"].view(b, a, -1, h, w).permute(0, 1, 3, 4, 2).sigmoid()
-        gy, gx = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        cx = (tx.sigmoid() + gx.view(1, 1, h, w).to(x.dtype)) / float(w)
-        cy = (ty.sigmoid() + gy.view(1, 1, h, w).to(x.dtype)) / float(h)
-        # Without the improved head the factors are a buffer of ones, which published graphs leave out.
-        size = self.model.anchors * self.model.wh_scale if self.model.config.improved_head else self.model.anchors
-        bw = size[:, 0].view(1, a, 1, 1) * softplus(tw)
-        bh = size[:, 1].view(1, a, 1, 1) * softplus(th)
-        score, label = _best_class(base, cls)
-        best, cell = torch.topk(score, min(self.top_k, score.shape[1]), 1)
-        columns = [torch.gather(value.reshape(b, -1), 1, cell) for value in (cx, cy, bw, bh)]
-        label = torch.zeros_like(best) if label is None else torch.gather(label, 1, cell).to(x.dtype)
-        return torch.stack((best, label, *columns), -1)
-
-    def _base_score(self, maps: dict[str, Tensor], shape: tuple[int, int, int, int]) -> Tensor | None:
-        """Product of objectness and quality, as far as the score mode has them: [1,A,h,w]."""
-        factors = [maps[name].view(shape).sigmoid() for name in ("obj", "quality") if name in maps]
-        power = self.model.config.quality_power
-        if "quality" in maps and power != 1.0:
-            factors[-1] = factors[-1].pow(power)
-        if not factors:
-            return None
-        return factors[0] if len(factors) == 1 else factors[0] * factors[1]
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        head = self.model.head.inner
+        return (*self.model(x), head.anchors, head.wh_scale)
 
 
-def softplus(x: Tensor) -> Tensor:
-    """log(1+exp(x)), written so that it neither overflows nor needs an operator that runtimes lack."""
-    positive = torch.relu(x)
-    magnitude = positive + torch.relu(-x)
-    return positive + torch.log(1.0 + torch.exp(-magnitude))
+class _WholeModel(nn.Module):
+    """An UltraTinyOD whose head is called as a module."""
+
+    def __init__(self, model: UltraTinyOD) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.head = _WholeHead(model.head)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.head(self.backbone(x))
 
 
-def _best_class(base: Tensor | None, cls: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Score [1,N] of every cell, N = A*h*w, with its best class [1,N], or None when there are no classes."""
-    if cls is None:
-        assert base is not None
-        return base.reshape(base.shape[0], -1), None
-    score = cls if base is None else base.unsqueeze(-1) * cls
-    # One class: no maximum to take, and one node less in the file.
-    best = score if score.shape[-1] == 1 else score.amax(-1)
-    label = score.argmax(-1)
-    return best.reshape(best.shape[0], -1), label.reshape(label.shape[0], -1)
+class _WholeHead(nn.Module):
+    """All maps, joined and then put in the order of anchors by one Gather, as in published files."""
+
+    order: Tensor
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.inner = head
+        config, a = head.config, head.anchors.shape[0]
+        starts = torch.arange(a)
+        columns = [starts[:, None] * 4 + torch.arange(4)]
+        first = 4 * a
+        for count in (1, *([1] if config.has_quality else []), *([config.class_count] if config.class_count else [])):
+            columns.append(first + starts[:, None] * count + torch.arange(count))
+            first += a * count
+        self.register_buffer("order", torch.cat(columns, 1).flatten(), persistent=False)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        maps = self.inner.maps(features)
+        attr = [maps.pop("attr")] if "attr" in maps else []
+        return (torch.cat(list(maps.values()), 1)[:, self.order], *attr)

@@ -53,16 +53,17 @@ def save_checkpoint(path: Path, model: Detector, manifest: ModelManifest) -> Mod
     return manifest
 
 
-def load_checkpoint(path: Path, *, heads: int | None = None) -> tuple[Detector, ModelManifest]:
+def load_checkpoint(path: Path, *, heads: int | None = None, strict: bool = True) -> tuple[Detector, ModelManifest]:
     """Read a checkpoint of ours, or a published ``.pt``, by content; the model is on the CPU, in evaluation mode.
 
-    ``heads`` is the number of attention heads of a published transformer, whose file does not tell it (None: 4).
+    ``heads`` is the number of attention heads of a published transformer, whose file does not tell it (None: 4). Not
+    ``strict``, weights may be missing (those of the model stay random) or unknown.
     Raises ``ModelError`` (one line) if the file is missing, damaged, of an unknown architecture, or at odds with its
     manifest.
     """
     data = _read(path)
     if _is_torch(data):
-        return import_reference(path, heads=heads)
+        return import_reference(path, heads=heads, strict=strict)
     tensors = _tensors(data, path)
     manifest = load_manifest(manifest_path(path))
     if manifest.weights_sha256 != sha256_bytes(data):
@@ -72,17 +73,15 @@ def load_checkpoint(path: Path, *, heads: int | None = None) -> tuple[Detector, 
         )
     config = parse_options(manifest.architecture, manifest.options, str(manifest_path(path)), ModelError)
     model = model_of(config)
-    load_weights(model, tensors, str(path))
+    load_weights(model, tensors, str(path), strict=strict)
     return model.eval(), manifest
 
 
 def load_ultratinyod(path: Path) -> tuple[UltraTinyOD, ModelManifest]:
-    """``load_checkpoint`` for those who export, quantize and deploy. Raises ``ModelError`` for other architectures."""
+    """``load_checkpoint`` for those who quantize and deploy. Raises ``ModelError`` for other architectures."""
     model, manifest = load_checkpoint(path)
     if not isinstance(model, UltraTinyOD):
-        raise ModelError(
-            f"{path}: holds architecture {model.config.arch!r}", hint="only 'ultratinyod' goes to ONNX and to devices"
-        )
+        raise ModelError(f"{path}: holds architecture {model.config.arch!r}", hint="only 'ultratinyod' goes to devices")
     return model, manifest
 
 

@@ -59,24 +59,28 @@ def read_reference(path: Path, which: Which = "auto") -> Stored:
     return _choose_weights(stored, str(path), which)
 
 
-def import_reference(path: Path, *, heads: int | None = None) -> tuple[Detector, ModelManifest]:
+def import_reference(path: Path, *, heads: int | None = None, strict: bool = True) -> tuple[Detector, ModelManifest]:
     """A published ``.pt`` as a model in evaluation mode and a manifest.
 
     ``heads``: attention heads of a transformer, which the file does not tell (None: 4, and the manifest's training
-    section says that it was assumed). Raises ``ModelError`` (one line) as ``read_reference`` does, and for weights
-    that belong to no known architecture.
+    section says that it was assumed). ``strict`` as in ``load_checkpoint``. Raises ``ModelError`` (one line) as
+    ``read_reference`` does, and for weights that belong to no known architecture.
     """
-    return model_of_stored(read_reference(path), path, heads)
+    return model_of_stored(read_reference(path), path, heads, strict=strict)
 
 
-def model_of_stored(stored: Stored, path: Path, heads: int | None = None) -> tuple[Detector, ModelManifest]:
+def model_of_stored(
+    stored: Stored, path: Path, heads: int | None = None, *, strict: bool = True
+) -> tuple[Detector, ModelManifest]:
     """As ``import_reference``, of a file that has been read; ``path`` names it."""
     source, settings = str(path), stored.settings
-    model = _model(stored, source, heads)
+    model = _model(stored, source, heads, strict)
     config = model.config
     height, width = parse_size(settings.get("img_size") or "64x64", source)
     mode = str(settings.get("resize_mode") or default_resize_mode(config.in_channels))
     training = {"imported_from": path.name, "averaged_weights": stored.averaged, "epoch": settings.get("epoch")}
+    if settings.get("multi_label_mode") == "single":  # attributes of their own show in the weights
+        training["multi_label_mode"] = "single"
     if isinstance(config, TransformerConfig) and heads is None:
         training["assumed"] = f"{config.heads} attention heads"
     try:
@@ -94,7 +98,7 @@ def model_of_stored(stored: Stored, path: Path, heads: int | None = None) -> tup
     return model.eval(), complete_manifest(model, manifest, source)
 
 
-def _model(stored: Stored, source: str, heads: int | None) -> Detector:
+def _model(stored: Stored, source: str, heads: int | None, strict: bool) -> Detector:
     """The model that the weights belong to, with them loaded."""
     state, settings = dict(stored.weights), stored.settings
     shapes = {key: tuple(value.shape) for key, value in state.items()}
@@ -115,7 +119,7 @@ def _model(stored: Stored, source: str, heads: int | None) -> Detector:
     for key in ("anchors", "head.anchors"):
         if key in model.state_dict():
             state.setdefault(key, model.anchors.clone())
-    load_weights(model, state, source)
+    load_weights(model, state, source, strict=strict)
     return model
 
 
