@@ -34,6 +34,7 @@ SHELVES = {
     "device": 7,
     "bridge": 8,
     "explain": 8,
+    "profile": 8,
     "viewer": 9,
     "host": 10,
 }

@@ -63,7 +63,7 @@ def tensor_bytes(tensor: Tensor) -> int:
     return math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
 
 
-def _parameters(node: Node, model: EspdlModel) -> list[Tensor]:
+def parameters(node: Node, model: EspdlModel) -> list[Tensor]:
     """The constants that a node computes with: filter, bias, operand, table; not shapes, axes, or scales."""
     names = [node.attributes["lut"]] if isinstance(node.attributes.get("lut"), str) else []
     names += node.inputs if node.op in ("Add", "Sub", "Mul") else node.inputs[1:3] if shapes.has_filter(node) else []
@@ -73,7 +73,7 @@ def _parameters(node: Node, model: EspdlModel) -> list[Tensor]:
 
 def weight_bytes(model: EspdlModel) -> int:
     """Bytes of all filters, biases, constant operands and tables, each counted once."""
-    used = {tensor.name: tensor for node in model.nodes for tensor in _parameters(node, model)}
+    used = {tensor.name: tensor for node in model.nodes for tensor in parameters(node, model)}
     return sum(tensor_bytes(tensor) for tensor in used.values())
 
 
@@ -127,7 +127,7 @@ def _layer(node: Node, model: EspdlModel) -> Layer:
         input_exponent=x.exponents[0] if x else None,
         weight_exponents=(min(weights), max(weights)) if weights else None,
         output_exponent=y.exponents[0],
-        parameter_bytes=sum(map(tensor_bytes, _parameters(node, model))),
+        parameter_bytes=sum(map(tensor_bytes, parameters(node, model))),
         macs=shapes.macs(node, model.tensors),
         note=_note(node, model),
     )

@@ -11,7 +11,7 @@ from uhd.espdl.lint import lint
 from uhd.explain.accuracy import Costs, layer_costs
 from uhd.explain.inputs import Subject, choose, evenly, picture
 from uhd.explain.study import LayerStudy, Picture, Track, study
-from uhd.predict.chips import chip
+from uhd.predict.chips import chip_with
 from uhd.predict.latency import Prediction, predict
 from uhd.predict.memory import MemoryNeed, memory_need
 from uhd.predict.workload import workload
@@ -61,6 +61,7 @@ class Explanation:
             "predicted": {
                 "chip": self.prediction.chip.name,
                 "fitted": self.prediction.chip.fitted,
+                "basis": self.prediction.chip.basis,
                 "weights_in": self.prediction.placement.weights,
                 "total_ms": self.prediction.total_ms,
                 "board": self.memory.board.name,
@@ -122,12 +123,16 @@ def explain(
     *,
     limit: int = PHOTOS,
     map_photos: int = MAP_PHOTOS,
+    rates: Path | None = None,
     track: Track | None = None,
 ) -> Explanation:
     """Explain the .espdl ``file`` of ``subject`` on ``photos``, a folder or a list file.
 
     ``limit`` photos, evenly spread, give ranges and ratios; ``map_photos`` of them, 0 for none, give the costs.
+    ``rates``: a file of rates to predict times with.
     """
+    name = subject.model.target if subject.model.target != "c" else "esp32s3"
+    board = chip_with(name, rates)
     samples, labelled = choose(photos, subject.manifest)
     chosen = [picture(sample, subject)[0] for sample in evenly(samples, limit)]
     layers = study(subject.model, subject.floating, chosen, track)
@@ -137,8 +142,7 @@ def explain(
         truth = [boxes for _, boxes in pairs] if labelled else None
         pictures: Sequence[Picture] = [seen for seen, _ in pairs]
         costs = layer_costs(subject.model, subject.floating, subject.manifest, layers, pictures, truth, track)
-    name = subject.model.target if subject.model.target != "c" else "esp32s3"
-    prediction = predict(workload(subject.model), chip(name))
+    prediction = predict(workload(subject.model), board)
     for layer, time in zip(layers, prediction.ops, strict=True):
         layer.time = time
     memory = memory_need(subject.model, file, name)

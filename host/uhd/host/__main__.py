@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",
     "explain": "Show what integers do to each layer of a .espdl: noise, mAP, time.",
+    "profile": "Count what a model costs; compare with a board's own times.",
     "bench": "Measure the reference runtime.",
     "release": "Ship a checkpoint with its .espdl files and measured mAP.",
 }

@@ -15,7 +15,8 @@ Examples:
   python -m uhd.host espdl predict model.espdl --weights sram --top 10
   python -m uhd.host espdl predict model.espdl --json | jq .total_ms
 
-Nothing here is measured: the rates are fitted to eleven published latencies on an ESP32-S3 (docs/latency.md).
+Nothing here is measured: the rates are fitted to eleven published latencies on an ESP32-S3, or, with --rates, to a
+board's profile of one model (docs/latency.md).
 """
 
 
@@ -26,14 +27,23 @@ Nothing here is measured: the rates are fitted to eleven published latencies on 
               help="Memory that the weights run from.")  # fmt: skip
 @click.option("--activations", type=click.Choice(["psram", "sram"]), default="psram", show_default=True,
               help="Memory of the activations (counted, without effect on the time).")  # fmt: skip
+@click.option("--rates", type=click.Path(path_type=Path), help="Rates that `profile` wrote. Default: built in.")
 @click.option("--top", type=click.IntRange(min=1), help="Show only the slowest operators.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def command(model: Path, target: str | None, weights: str, activations: str, top: int | None, as_json: bool) -> None:
+def command(
+    model: Path,
+    target: str | None,
+    weights: str,
+    activations: str,
+    rates: Path | None,
+    top: int | None,
+    as_json: bool,
+) -> None:
     """Predict milliseconds of each operator of MODEL, and the memory it needs."""
     from typing import cast
 
     from uhd.espdl.reader import read_espdl
-    from uhd.predict.chips import chip
+    from uhd.predict.chips import chip_with
     from uhd.predict.latency import Memory, Placement, predict
     from uhd.predict.memory import memory_need
     from uhd.predict.workload import workload
@@ -41,7 +51,7 @@ def command(model: Path, target: str | None, weights: str, activations: str, top
     read = read_espdl(model, target)
     name = target or (read.target if read.target != "c" else "esp32s3")
     where = Placement(cast(Memory, weights))
-    prediction = predict(workload(read), chip(name), where)
+    prediction = predict(workload(read), chip_with(name, rates), where)
     need = memory_need(read, model, name, weights=where.weights, activations=cast(Memory, activations))
     ordered = sorted(prediction.ops, key=lambda time: -time.total_ms)[:top] if top else prediction.ops
     if as_json:
@@ -49,10 +59,11 @@ def command(model: Path, target: str | None, weights: str, activations: str, top
             "predicted": True,
             "target": name,
             "fitted": prediction.chip.fitted,
+            "basis": prediction.chip.basis,
             "total_ms": prediction.total_ms,
             "operators": [
                 {"name": t.op.name, "kind": t.op.kind, "bits": t.op.bits, "ms": t.total_ms, "compute_ms": t.compute_ms,
-                 "fetch_ms": t.fetch_ms, "requantize_ms": t.requantize_ms}
+                 "fetch_ms": t.fetch_ms, "requantize_ms": t.requantize_ms, "other_ms": t.other_ms}
                 for t in ordered
             ],
             "memory": {"board": need.board.name, "fits": need.fits, "buffers": [asdict(b) for b in need.buffers]},
@@ -60,12 +71,11 @@ def command(model: Path, target: str | None, weights: str, activations: str, top
         return
     rows = [
         (t.op.name, t.op.kind, t.op.bits, f"{t.compute_ms:.2f}", f"{t.fetch_ms:.2f}", f"{t.requantize_ms:.2f}",
-         f"{t.total_ms:.2f}", f"{t.total_ms / prediction.total_ms:.0%}")
+         f"{t.other_ms:.2f}", f"{t.total_ms:.2f}", f"{t.total_ms / prediction.total_ms:.0%}")
         for t in ordered
     ]  # fmt: skip
-    header = ("operator", "kind", "bits", "compute ms", "fetch ms", "requantize ms", "ms", "")
-    basis = "fitted to published figures" if prediction.chip.fitted else "transferred from the ESP32-S3, nothing fitted"
-    print_table(f"{model.name} on {name}, weights in {weights}: predicted ({basis})", rows, header)
+    header = ("operator", "kind", "bits", "compute ms", "fetch ms", "requantize ms", "other ms", "ms", "")
+    print_table(f"{model.name} on {name}, weights in {weights}: predicted ({prediction.chip.basis})", rows, header)
     click.echo(f"predicted time of an inference: {prediction.total_ms:.2f} ms")
     print_table(
         f"memory on {need.board.name}",

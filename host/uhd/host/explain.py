@@ -48,6 +48,7 @@ SORTS = ("sqnr", "alone", "cost", "ends", "room", "ms", "graph")
 @click.option("--map-photos", type=click.IntRange(min=1), default=200, show_default=True,
               help="Photos for the costs in mAP, evenly spread.")  # fmt: skip
 @click.option("--no-map", is_flag=True, help="Leave the costs in mAP out.")
+@click.option("--rates", type=click.Path(path_type=Path), help="Predict times with these rates (see `profile`).")
 @click.option("--sort", type=click.Choice(SORTS), default="sqnr", show_default=True, help="Order of the table.")
 @click.option("--top", type=click.IntRange(min=1), help="Show only so many layers.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Write a page with charts, .html.")
@@ -60,6 +61,7 @@ def command(
     limit: int,
     map_photos: int,
     no_map: bool,
+    rates: Path | None,
     sort: str,
     top: int | None,
     page: Path | None,
@@ -80,6 +82,7 @@ def command(
         photos,
         limit=limit,
         map_photos=0 if no_map else map_photos,
+        rates=rates,
         track=lambda items, title: track(items, title, quiet=as_json),
     )
     if page:
@@ -147,8 +150,8 @@ def _print(found: Explanation, sort: str, top: int | None) -> None:
         )
     elif costs:
         click.echo("no boxes in labels beside the photos: mAP not measured")
-    basis = "" if found.prediction.chip.fitted else ", nothing fitted"
-    click.echo(f"predicted: {found.prediction.total_ms:.2f} ms on {found.prediction.chip.name}{basis}")
+    chip = found.prediction.chip
+    click.echo(f"predicted: {found.prediction.total_ms:.2f} ms on {chip.name} ({chip.basis})")
     partnerless = [item.layer.name for item in found.layers if item.no_partner]
     if found.subject.floating and partnerless:
         click.echo(f"without a float partner: {', '.join(partnerless)}")

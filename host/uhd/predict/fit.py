@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uhd.predict.latency import Chip, Rates, fetched, weighted_macs, with_rates
+from uhd.predict.latency import Chip, Rates, fetched, requantized, weighted_macs, with_rates
 from uhd.predict.published import Point
 
 #: The fitted ones, in the order of the columns: cycles a multiply-accumulate, bytes of filter, values requantized.
@@ -32,13 +32,16 @@ def columns(point: Point, chip: Chip) -> list[float]:
     return [
         sum(weighted_macs(op, chip.rates) for op in point.ops),
         sum(fetched(op, chip.cache_bytes) for op in point.ops),
-        float(sum(op.outputs for op in point.ops if op.kind == "RequantizeLinear")),
+        float(sum(requantized(op) for op in point.ops)),
     ]
 
 
 def nonnegative(matrix: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """The x >= 0 with the least ``|matrix x - wanted|``, by trying all choices of those above 0: for few columns."""
     count = matrix.shape[1]
+    free = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
+    if (free >= 0).all():
+        return np.asarray(free, dtype=np.float64)
     best, least = np.zeros(count), float(np.sum(wanted**2))
     for size in range(1, count + 1):
         for chosen in itertools.combinations(range(count), size):

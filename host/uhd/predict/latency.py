@@ -17,8 +17,9 @@ class Rates:
     """Costs in cycles, of everything but memory.
 
     ``mac``: of one multiply-accumulate of an aligned int8 convolution; ``unaligned``, ``int16``, ``depthwise``: how
-    many times as much it costs there; ``requantize``: of one value that changes its width. What an operator costs by
-    itself is no part of it: fitted beside these it came out as 0.
+    many times as much it costs there; ``requantize``: of one value that changes its width. ``other``: of one value that
+    any other operator writes; ``call``: of an operator by itself. The last two are told by a board's profile only:
+    fitted to whole models beside the others, ``call`` came out as 0.
     """
 
     mac: float
@@ -26,6 +27,8 @@ class Rates:
     unaligned: float = 2.0
     int16: float = 2.0
     depthwise: float = 6.0
+    other: float = 0.0
+    call: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Chip:
     """A chip. ``bandwidth``: bytes a second from each memory through the cache of ``cache_bytes``.
 
     ``fitted``: whether figures measured on such a chip are behind the numbers; otherwise they are taken over from
-    kernels measured on it and from the other chip.
+    kernels measured on it and from the other chip. ``basis`` says the same in words, for everything that prints a
+    prediction.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Chip:
     bandwidth: dict[Memory, float]
     rates: Rates
     fitted: bool
+    basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,11 @@ class OpTime:
     compute_ms: float
     fetch_ms: float
     requantize_ms: float
+    other_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
-        return self.compute_ms + self.fetch_ms + self.requantize_ms
+        return self.compute_ms + self.fetch_ms + self.requantize_ms + self.other_ms
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,16 @@ def fetched(op: Op, cache_bytes: int) -> float:
     return op.filter_bytes * (1 + max(0, op.pixels - 1) * miss_ratio(op.filter_bytes, cache_bytes))
 
 
+def requantized(op: Op) -> int:
+    """Values that change their width."""
+    return op.outputs if op.kind == "RequantizeLinear" else 0
+
+
+def other_values(op: Op) -> int:
+    """Values written by an operator that neither multiplies with a filter nor changes widths."""
+    return 0 if op.macs or op.kind == "RequantizeLinear" else op.outputs
+
+
 def predict(ops: Sequence[Op], chip: Chip, placement: Placement | None = None) -> Prediction:
     """Time of every operator on ``chip``, weights in PSRAM unless placed elsewhere; from SRAM they need no cache."""
     placement = placement or Placement()
@@ -102,7 +118,8 @@ def predict(ops: Sequence[Op], chip: Chip, placement: Placement | None = None) -
                 op,
                 compute_ms=rates.mac * weighted_macs(op, rates) / per_ms,
                 fetch_ms=1000 * through / chip.bandwidth[placement.weights],
-                requantize_ms=rates.requantize * (op.outputs if op.kind == "RequantizeLinear" else 0) / per_ms,
+                requantize_ms=rates.requantize * requantized(op) / per_ms,
+                other_ms=(rates.other * other_values(op) + rates.call) / per_ms,
             )
         )
     return Prediction(chip, placement, tuple(times))
