@@ -168,7 +168,7 @@ def _tensor_names(source: Path) -> list[str]:
     for node in simplified.graph.node:  # esp-ppq makes one Swish of x * Sigmoid(x)
         if node.op_type == "Sigmoid":
             users = [other for other in simplified.graph.node if node.output[0] in other.input]
-            if all(user.op_type == "Mul" and node.input[0] in user.input for user in users):
+            if users and all(user.op_type == "Mul" and node.input[0] in user.input for user in users):
                 gone.add(node.output[0])
     return [name for name in names if name not in gone]
 
