@@ -34,6 +34,7 @@ SHELVES = {
     "device": 7,
     "bridge": 8,
     "explain": 8,
+    "infer": 8,
     "profile": 8,
     "viewer": 9,
     "host": 10,
@@ -62,6 +63,8 @@ def imported_modules(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("path", sorted(HOST.rglob("*.py")), ids=lambda p: str(p.relative_to(HOST)))
 def test_rooms_import_downwards(path: Path) -> None:
     parts = path.relative_to(HOST).parts
+    if parts == ("__init__.py",):  # the front door, which opens rooms on first use
+        return
     room = parts[0] if parts[0] in SHELVES else None
     for module in imported_modules(ast.parse(path.read_text())):
         other = room_of(module)

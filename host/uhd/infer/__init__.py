@@ -1,0 +1,1 @@
+"""Inference on a PC: any model file to boxes on pictures, folders, videos and cameras."""
