@@ -169,6 +169,9 @@ def _job(settings: Settings, manifest: ModelManifest, exponents: Exponents | Non
         {key: value for key, value in metadata.items() if value},
         exponents,
         structure_only,
+        settings.bias_correction,
+        settings.tqt_steps,
+        settings.tqt_rate,
     )
 
 
@@ -254,7 +257,7 @@ def _extend(
     if int16 and settings.int16_algorithm != algorithm:
         algorithm = f"{algorithm}, int16 {settings.int16_algorithm}"
     if trained:
-        algorithm = "none: exponents found by training"
+        algorithm = "none: exponents " + ("found by training" if settings.exponents is None else "given")
     quantization = Quantization(
         target=settings.target,
         preset=settings.preset.name if settings.preset else None,
@@ -267,7 +270,7 @@ def _extend(
         inputs=[_spec(model, name) for name in model.inputs],
         outputs=[_spec(model, name) for name in model.outputs],
         espdl_sha256=model.sha256,
-        rewrites=[*rewrites, *(["layerwise equalization"] if settings.equalize else [])],
+        rewrites=[*rewrites, *settings.weight_changes],
     )
     manifest = without_exponents(manifest)
     return manifest.model_copy(update={"quantization": quantization, "tool_version": __version__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -9,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,38 +57,96 @@ def _environment() -> dict[str, str]:
     }
 
 
+#: The process of ``kept``, while there is one.
+_kept: subprocess.Popen[str] | None = None
+
+
+def _start(argument: str, stdin: int, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "uhd.quantize.worker", argument],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=stdin,
+        cwd=folder,
+        env=_environment(),
+        text=True,
+    )
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """While inside, one process quantizes all jobs of this one, each in a fork: loading esp-ppq takes seconds.
+
+    The files are those that ``run`` gives otherwise. Raises ``ToolMissingError`` without esp-ppq.
+    """
+    global _kept
+    require_esp_ppq()
+    with _start("--serve", subprocess.PIPE, Path.cwd()) as process:
+        _kept = process
+        try:
+            yield
+        finally:
+            _kept = None
+            process.kill()
+
+
 def run(folder: JobFolder, source: Path, progress: Progress | None) -> Answer:
     """Quantize the job in ``folder``; ``source`` is the user's file, for messages.
 
     Raises what the process answered, or ``ModelError`` with the place of its log if it broke down.
     """
     require_esp_ppq()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uhd.quantize.worker", str(folder.root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        cwd=folder.root,
-        env=_environment(),
-        text=True,
-    )
+    if _kept is not None:
+        return _run_kept(_kept, folder, source, progress)
     last: dict[str, Any] = {}
-    with process:
+    with _start(str(folder.root), subprocess.DEVNULL, folder.root) as process:
         try:
             assert process.stdout is not None and process.stderr is not None
             for line in process.stdout:
-                last = json.loads(line)
-                if "step" in last and progress is not None:
-                    progress(last["step"], last["done"], last["total"])
+                last = _heard(line, progress)
             start_up = process.stderr.read()
         except BaseException:
             process.kill()
             raise
-    if process.returncode == 0 and "int16" in last:
+    return _answer(last, process.returncode, folder, source, start_up)
+
+
+def _run_kept(process: subprocess.Popen[str], folder: JobFolder, source: Path, progress: Progress | None) -> Answer:
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    last: dict[str, Any] = {}
+    start_up = ""
+    try:
+        process.stdin.write(f"{folder.root}\n")
+        process.stdin.flush()
+        ended = None
+        while ended is None and (line := process.stdout.readline()):
+            if line.startswith('{"ended": '):
+                ended = int(json.loads(line)["ended"])
+            else:
+                last = _heard(line, progress)
+        if ended is None:
+            start_up = process.stderr.read()
+    except BrokenPipeError:
+        ended, start_up = None, process.stderr.read()
+    except BaseException:
+        process.kill()  # its next line would be one of this job
+        raise
+    return _answer(last, process.wait() if ended is None else ended, folder, source, start_up)
+
+
+def _heard(line: str, progress: Progress | None) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(line)
+    if "step" in said and progress is not None:
+        progress(said["step"], said["done"], said["total"])
+    return said
+
+
+def _answer(last: dict[str, Any], code: int, folder: JobFolder, source: Path, start_up: str) -> Answer:
+    if code == 0 and "int16" in last:
         return Answer(tuple(last["int16"]), tuple(last["notes"]), tuple(last["rewrites"]))
     if last.get("error") in _ERRORS:
         raise _ERRORS[last["error"]](f"{source}: {last['message']}")
-    raise _breakdown(folder, source, process.returncode, last, start_up)
+    raise _breakdown(folder, source, code, last, start_up)
 
 
 def _breakdown(folder: JobFolder, source: Path, code: int, last: dict[str, Any], start_up: str) -> ModelError:

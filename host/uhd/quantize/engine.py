@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnxsim import simplify
 
 from uhd.errors import ModelError
+from uhd.quantize.corrections import correct
 from uhd.quantize.job import Job, JobFolder
 from uhd.quantize.override import apply_exponents, separate_scales
 from uhd.quantize.passes import amend_exporter, amend_pipeline
@@ -72,12 +73,15 @@ def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[st
     _check_reading(graph, torch.from_numpy(pictures[:1].copy()), expected)
     selection = select(operators_of(graph), job.patterns, job.preset, job.bits)
     if job.exponents is not None:  # calibration is a formality then
-        job, pictures = replace(job, algorithm="minmax", int16_algorithm="minmax"), pictures[:1]
-    graph = _calibrate(graph, job, selection, pictures, progress)
+        job = replace(job, algorithm="minmax", int16_algorithm="minmax")
+    seen = pictures[:1] if job.exponents is not None else pictures
+    graph = _calibrate(graph, job, selection, seen, progress)
     if job.exponents is not None:
         apply_exponents(graph, job.exponents)
     if job.separate:
         separate_scales(graph)
+    else:
+        correct(graph, job, pictures, progress)
     progress("export", 0, 1)
     _export(graph, job, torch.from_numpy(pictures[:1].copy()), folder.espdl)
     progress("export", 1, 1)

@@ -24,6 +24,7 @@ class Job:
     """One quantization. ``metadata`` goes into the .espdl; the calibration array lies beside as a .npy file.
 
     ``exponents``, if any, replace those that calibration finds; ``separate`` makes them all different.
+    ``bias_correction``, ``tqt_steps`` (0: none) and ``tqt_rate`` are for ``corrections``.
     """
 
     target: str
@@ -37,6 +38,9 @@ class Job:
     metadata: dict[str, str]
     exponents: Mapping[str, tuple[int, ...]] | None = None
     separate: bool = False
+    bias_correction: bool = False
+    tqt_steps: int = 0
+    tqt_rate: float = 0.0
 
 
 @dataclass(frozen=True)

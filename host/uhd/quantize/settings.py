@@ -12,6 +12,9 @@ from uhd.quantize.patterns import compile_pattern
 from uhd.quantize.presets import Preset
 from uhd.targets import TARGETS
 
+#: Learning rate of TQT. esp-ppq's own, 1e-5, moves a weight by less than half a step of int8 in 100 steps.
+TQT_RATE = 1e-4
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +35,11 @@ class Settings:
         exponents: the grid to use instead of calibrating, by the keys of ``uhd.quantize.trained``; None: the one that
             the model's manifest carries if it was trained for these settings, otherwise calibration.
         anchors_folder: where ``export_anchors`` writes instead.
+        recalibrate: calibrate although the manifest carries a grid.
+        bias_correction: shift every bias by the mean error of its output (esp-ppq's pass).
+        tqt_steps: steps of esp-ppq's TQT, which trains the weights of a few layers at a time to give the float model's
+            outputs on the grid that calibration found; 0 leaves them.
+        tqt_rate: its learning rate.
     """
 
     target: str
@@ -46,6 +54,18 @@ class Settings:
     calibration_note: str = ""
     exponents: Mapping[str, tuple[int, ...]] | None = None
     anchors_folder: Path | None = None
+    recalibrate: bool = False
+    bias_correction: bool = False
+    tqt_steps: int = 0
+    tqt_rate: float = TQT_RATE
+
+    @property
+    def weight_changes(self) -> tuple[str, ...]:
+        """What is done to the weights, in words, for the manifest."""
+        changes = ("layerwise equalization",) if self.equalize else ()
+        if self.tqt_steps:
+            changes += (f"TQT: weights trained for {self.tqt_steps} steps at rate {self.tqt_rate:g}",)
+        return (*changes, "bias correction") if self.bias_correction else changes
 
     def check(self) -> None:
         """Raises ``ConfigError`` for a value out of range."""
@@ -64,5 +84,9 @@ class Settings:
             raise ConfigError(f"{self.bits} bits", hint="choose 8 or 16")
         if self.bits == 16 and (self.patterns or (self.preset and self.preset.operators)):
             raise ConfigError("int16 patterns have no meaning with 16 bits", hint="leave out the patterns or the bits")
+        if not 0 <= self.tqt_steps <= 10_000:
+            raise ConfigError(f"{self.tqt_steps} steps of TQT", hint="100 to 1000 are usual, 0 for none")
+        if not 0 < self.tqt_rate <= 0.1:
+            raise ConfigError(f"a TQT rate of {self.tqt_rate:g}", hint=f"{TQT_RATE:g} is usual")
         for pattern in self.patterns:
             compile_pattern(pattern)

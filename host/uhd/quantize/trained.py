@@ -34,6 +34,24 @@ def int16_patterns(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted({*settings.patterns, *(settings.preset.patterns if settings.preset else ())}))
 
 
+def dump_exponents(exponents: Exponents) -> dict[str, int | str]:
+    """Plain JSON values; exponents of channels as one string, because there are thousands."""
+    return {
+        key: values[0] if len(values) == 1 else " ".join(map(str, values)) for key, values in sorted(exponents.items())
+    }
+
+
+def parse_exponents(record: Mapping[str, Any]) -> Exponents:
+    """The inverse. Raises ``ValueError``, ``TypeError`` or ``AttributeError`` for anything else."""
+    exponents = {
+        str(key): tuple(int(part) for part in value.split()) if isinstance(value, str) else (int(value),)
+        for key, value in record.items()
+    }
+    if not all(exponents.values()):
+        raise ValueError("no exponent")
+    return exponents
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a model was trained for, and the grid it was trained on."""
@@ -54,15 +72,12 @@ class Trained:
         return "without layerwise equalization" if settings.equalize else ""
 
     def dump(self) -> dict[str, Any]:
-        """Plain JSON values; exponents of channels as one string, because there are thousands."""
+        """Plain JSON values."""
         return {
             "target": self.target,
             "bits": self.bits,
             "patterns": list(self.patterns),
-            "exponents": {
-                key: values[0] if len(values) == 1 else " ".join(map(str, values))
-                for key, values in sorted(self.exponents.items())
-            },
+            "exponents": dump_exponents(self.exponents),
         }
 
 
@@ -72,12 +87,7 @@ def trained_of(manifest: ModelManifest) -> Trained | None:
     if not isinstance(record, dict) or "exponents" not in record:
         return None
     try:
-        exponents = {
-            str(key): tuple(int(part) for part in value.split()) if isinstance(value, str) else (int(value),)
-            for key, value in record["exponents"].items()
-        }
-        if not all(exponents.values()):
-            raise ValueError("no exponent")
+        exponents = parse_exponents(record["exponents"])
         return Trained(str(record["target"]), int(record["bits"]), tuple(map(str, record["patterns"])), exponents)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{manifest.name}: manifest key training.{FIELD} is malformed ({error})") from None
@@ -99,6 +109,8 @@ def choose_exponents(manifest: ModelManifest, settings: Settings) -> tuple[Expon
     trained = trained_of(manifest)
     if trained is None:
         return None, ""
+    if settings.recalibrate:
+        return None, "the model carries exponents found by training: as asked, they are not used"
     obstacle = trained.obstacle(settings)
     if obstacle:
         return None, f"the model was trained {obstacle}: its exponents do not serve here, so they are calibrated"

@@ -1,8 +1,11 @@
-"""The process that runs esp-ppq: ``python -m uhd.quantize.worker FOLDER``.
+"""The process that runs esp-ppq: ``python -m uhd.quantize.worker FOLDER``, or ``--serve`` for many folders.
 
 A process of its own, because esp-ppq's bytes depend on Python's hash seed, which is fixed at start, and because it
 prints, changes global state and sets logging as it likes. Answers are JSON lines on standard output; everything that
 esp-ppq prints goes to the log file of the folder.
+
+``--serve`` loads torch and esp-ppq once, reads folders from standard input, and does each job in a fork of itself, so
+that every job finds what a process of its own would find. A fork's end is told as ``{"ended": exit code}``.
 """
 
 from __future__ import annotations
@@ -35,9 +38,29 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def main(arguments: list[str]) -> int:
     """Do the job of the folder named by the first argument. Returns 0, or 1 after answering with an error."""
+    if arguments == ["--serve"]:
+        return _serve()
     folder = JobFolder(Path(arguments[0]))
-    answers = _take_stdout(folder.log)
+    return _work(folder, _take_stdout(folder.log))
 
+
+def _serve() -> int:
+    answers = _take_stdout(Path(os.devnull))
+    import uhd.quantize.engine  # noqa: F401 - what takes seconds
+
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            folder = JobFolder(Path(line.rstrip("\n")))
+            _take_stdout(folder.log).close()
+            os._exit(_work(folder, answers))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        answers.write(json.dumps({"ended": code}) + "\n")
+        answers.flush()
+    return 0
+
+
+def _work(folder: JobFolder, answers: IO[str]) -> int:
     def answer(**fields: object) -> None:
         answers.write(json.dumps(fields) + "\n")
         answers.flush()
