@@ -31,7 +31,8 @@ def test_target_is_deduced_and_may_be_confirmed(target: str, bits: int) -> None:
     assert read_espdl(path).target == target
     assert read_espdl(path, target).target == target
     for other in set(TARGETS) - {target}:
-        with pytest.raises(ModelError, match=f"quantized for {target}, not for {other}; quantize the model for"):
+        message = rf"quantized for {target}, not for {other} \(see the filter of node '/\w+/Conv'\); quantize the model"
+        with pytest.raises(ModelError, match=message):
             read_espdl(path, other)
 
 

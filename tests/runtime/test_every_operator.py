@@ -113,7 +113,7 @@ def assert_same(made: np.ndarray, wanted: np.ndarray) -> None:
 @pytest.mark.parametrize(("bits", "target"), PAIRS)
 def test_one_truth(subject, bits: int, target: str, row: str) -> None:  # type: ignore[no-untyped-def]
     if (row, bits) == ("enlarged", 16):
-        pytest.skip("int16 Resize is refused when quantizing (test_refusals.py): ESP-DL's is empty")
+        pytest.skip("int16 Resize is refused when quantizing (tests/quantize/test_patterns.py): ESP-DL's is empty")
     s = subject(bits, target)
     model: EspdlModel = s.model
     assert s.operators_of(row) & ROWS[row], "the file does not have the operator that the row is for"

@@ -57,5 +57,6 @@ def deduce_target(facts: Sequence[FilterFacts], target: str | None) -> str:
         return next(name for name in TARGETS if name in possible)
     if target not in possible:
         found = " or ".join(name for name in TARGETS if name in possible)
-        raise ModelError(f"quantized for {found}, not for {target}", hint=f"quantize the model for {target}")
+        against = next((f" (see the filter of node {f.node!r})" for f in facts if target not in _candidates(f)), "")
+        raise ModelError(f"quantized for {found}, not for {target}{against}", hint=f"quantize the model for {target}")
     return target
