@@ -23,6 +23,7 @@ from uhd.espdl.inspect import inspect_model
 from uhd.espdl.reader import read_espdl
 from uhd.models.architectures import CONFIGS, ModelConfig
 from uhd.models.build import model_of
+from uhd.models.checkpoint import load_checkpoint
 from uhd.models.families import FAMILIES, family_config
 from uhd.predict.chips import chip
 from uhd.predict.latency import predict
@@ -117,6 +118,23 @@ def test_espdl(name: str) -> None:
     assert cost.peak_activation_bytes == report.peak_activation_bytes
     assert sum(layer.milliseconds or 0 for layer in cost.layers) == pytest.approx(sum(t.total_ms for t in times))
     assert all(layer.milliseconds is None for layer in espdl_cost(model, name).layers)
+
+
+@pytest.mark.parametrize(("flavour", "told"), [("parts", "static_nopost_nocat"), ("whole", "full_raw_wrapper")])
+def test_exported(flavour: str, told: str) -> None:
+    """A file counts as the reference's, and the one with all maps as the checkpoint it was made from."""
+    from uhd.export.onnx_export import build_onnx
+
+    path = zoo.checkpoint_path("R")
+    cost = graph_cost(build_onnx(*load_checkpoint(path), flavour, verify=False), flavour)
+    families = json.loads(shared_dir("spec", "variants.json").read_text())["families"]
+    figures = families["current_yuv422"]["per_width"]["16"]["export"][told]
+    assert (cost.flops, cost.macs) == (figures["profile_flops"], figures["conv_macs"])
+    assert cost.parameters == figures["initializer_elements"]
+    if flavour == "whole":
+        own = checkpoint_cost(path)
+        assert (cost.flops, cost.macs) == (own.flops, own.macs)
+        assert cost.peak_activation_bytes == own.peak_activation_bytes
 
 
 def test_checkpoint_of_another_size() -> None:

@@ -109,8 +109,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, name: str, args: Any, kwargs: Any, reads: list[Tensor], out: Any, results: list[Tensor]
     ) -> None:
         read, written = [self.key(t) for t in reads], [self.key(t) for t in results]
-        if set(written) <= set(read) and name not in _ELEMENTWISE:
-            return  # a view
+        if set(written) <= set(read):
+            if name not in _ELEMENTWISE:
+                return  # a view
+            self._same[self._raw_key(results[0])] = f"{written[0]}'"  # in place here, as no exported file has it
+            written = [self.key(t) for t in results]
         first = results[0]
         flops = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out) if _counted(func) else 0
         macs, kind = flops // 2, {"convolution": "Conv", "addmm": "Gemm"}.get(name, name)
