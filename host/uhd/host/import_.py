@@ -17,6 +17,7 @@ Examples:
   python -m uhd.host import ultratinyod_w16.pt --output r.safetensors
   python -m uhd.host import ultratinyod_w16.pt --output r.safetensors --weights raw --json
   python -m uhd.host import ultratinyod_res_anc8_w16_64x64_opencv_inter_nearest_yuv422_distill_static.onnx --output r.safetensors
+  python -m uhd.host import published.onnx --output r.safetensors --photos photos/
   python -m uhd.host import other.onnx --as onnx --resize-mode opencv_inter_nearest --output other_uhd.onnx
 
 \b
@@ -36,6 +37,8 @@ What FILE may be:
               help="Of a .pt: averaged weights, those as trained, or the file's own choice.")  # fmt: skip
 @click.option("--resize-mode", help="How photos are resized, for files that do not say it.")
 @click.option("--heads", type=click.IntRange(min=1), help="Attention heads of a transformer, which no file tells.")
+@click.option("--photos", type=click.Path(path_type=Path),
+              help="Measure folded normalisations of an ONNX file on these, so that it can be trained on.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace an output that exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -45,6 +48,7 @@ def command(
     weights: Any,
     resize_mode: str | None,
     heads: int | None,
+    photos: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -55,7 +59,9 @@ def command(
     """
     from uhd.importing.importer import import_file
 
-    found = import_file(file, output, kind=kind, which=weights, resize_mode=resize_mode, heads=heads, force=force)
+    found = import_file(
+        file, output, kind=kind, which=weights, resize_mode=resize_mode, heads=heads, photos=photos, force=force
+    )
     if as_json:
         emit_json(_summary(found))
         return

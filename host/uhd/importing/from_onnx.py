@@ -44,6 +44,11 @@ class OnnxModel:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def folded(self) -> bool:
+        """Whether the model has normalisations of which the file held only scale and shift."""
+        return self.model.config.batchnorm
+
 
 def model_from_onnx(source: Source, resize_mode: str | None = None) -> OnnxModel:
     """The model that the file ``source`` holds.
@@ -76,8 +81,6 @@ def model_from_onnx(source: Source, resize_mode: str | None = None) -> OnnxModel
     if missing:
         names = ", ".join(sorted(missing))
         result.notes.append(f"{names}: no branch in the file, as its score needs none; fresh weights")
-    if config.batchnorm:
-        result.notes.append("normalisations were folded into the convolutions; they are here as scale 1 and a shift")
     classes = f"{config.class_count or 'none: one class'} ({', '.join(manifest.class_names)})"
     result.findings = [
         Finding("input", f"{source.shape[1]} x {source.shape[2]} x {source.shape[3]}", GRAPH),

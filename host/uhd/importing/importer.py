@@ -18,10 +18,12 @@ from uhd.importing.from_checkpoint import model_from_checkpoint
 from uhd.importing.from_onnx import ALL_MAPS, model_from_onnx
 from uhd.importing.net import StrangerError
 from uhd.importing.stated import colours_of
+from uhd.importing.statistics import measure_statistics
 from uhd.importing.verify import Comparison, compare
 from uhd.manifest import ModelManifest
 from uhd.models.checkpoint import manifest_path, save_checkpoint
 from uhd.models.reference_checkpoint import Which
+from uhd.quantize.calibration import from_photos
 from uhd.quantize.maps import MAPS, Graph
 from uhd.quantize.source import Source, agreed_manifest, manifest_of, read_source
 
@@ -57,6 +59,7 @@ def import_file(
     which: Which = "auto",
     resize_mode: str | None = None,
     heads: int | None = None,
+    photos: Path | None = None,
     force: bool = False,
 ) -> Imported:
     """Import ``path``, a published ``.pt`` or ONNX file, into ``output``; what it is decides its content.
@@ -64,6 +67,7 @@ def import_file(
     A checkpoint goes to ``output`` (``.safetensors``) with its manifest beside it. An ONNX file whose weights have no
     place in an architecture of ours is copied to ``output`` with the suffix ``.onnx``, with a manifest in its metadata
     (always with ``kind`` onnx, never with ``kind`` checkpoint). ``which`` chooses among the weights of a ``.pt``.
+    ``photos`` is a folder to measure folded normalisations on, for those who want to train on.
 
     Raises ``ConfigError`` for options that do not fit and for an output that exists (unless ``force``), ``ModelError``
     for a file that is damaged, of another project, or that the imported model does not agree with. Nothing is written
@@ -82,13 +86,17 @@ def import_file(
     if data.startswith((b"PK\x03\x04", b"\x80")):
         if kind == "onnx":
             raise ConfigError(f"{path}: a checkpoint, not an ONNX file", hint="leave --as out")
+        if photos:
+            raise ConfigError(f"{path}: a checkpoint has its statistics", hint="leave --photos out")
         return _import_checkpoint(path, output, which, resize_mode, heads)
+    if kind == "onnx" and photos:
+        raise ConfigError("--photos is for the weights of a checkpoint", hint="leave --photos or --as out")
     if which != "auto" or heads:
         raise ConfigError(f"{path}: an ONNX file leaves no choice", hint="leave --weights and --heads out")
     source = _source(path)
     if kind != "onnx":
         try:
-            return _import_weights(source, output, resize_mode)
+            return _import_weights(source, output, resize_mode, photos)
         except StrangerError as error:
             reason = f"no architecture of ours ({error})"
         if kind == "checkpoint":
@@ -149,8 +157,14 @@ def _import_checkpoint(path: Path, output: Path, which: Which, resize_mode: str 
     return Imported(path, output, "checkpoint", manifest, tuple(found.findings), tuple(found.notes), verified)
 
 
-def _import_weights(source: Source, output: Path, resize_mode: str | None) -> Imported:
+def _import_weights(source: Source, output: Path, resize_mode: str | None, photos: Path | None) -> Imported:
     found = model_from_onnx(source, resize_mode)
+    if photos:
+        pictures = from_photos(photos, found.manifest)
+        count = measure_statistics(found.model, pictures.array)
+        found.notes.append(f"statistics of {count} normalisations measured on {pictures.description}")
+    elif found.folded:
+        found.notes.append("normalisations were folded into the convolutions; to train on, import with --photos DIR")
     difference = compare(found.model, source)
     with _writing(output):
         manifest = save_checkpoint(output, found.model, found.manifest)

@@ -249,8 +249,10 @@ class _Reader:
             if self.net.constant(factor) is not None:
                 return factor, other
             maker = self.net.maker(factor)
-            if maker.op_type == "Sigmoid":
-                return ("", other) if maker.input[0] == other else (factor, other)
+            if maker.op_type == "Sigmoid" and maker.input[0] == other:
+                return "", other
+            if maker.op_type == "Sigmoid" and self.net.constant(maker.input[0]) is not None:
+                return factor, other
         raise StrangerError(f"Mul {node.name} is neither an activation nor a gain")
 
     def scaled_by_constant(self, tensor: str) -> bool:
