@@ -93,19 +93,25 @@ def test_a_pattern_without_match_leaves_nothing(scratch: Path) -> None:
     assert list(scratch.iterdir()) == [] and path.read_bytes() == before
 
 
-def test_an_operator_that_esp_ppq_lacks_keeps_the_old_output_and_a_log(plain: Path, scratch: Path) -> None:
+def test_an_operator_that_esp_ppq_lacks_is_named_and_the_old_output_kept(plain: Path, scratch: Path) -> None:
     plan = Plan()
     odd = plan.node("Hardmax", "/odd/Hardmax", plan.conv("/stem/Conv", "input", 2, 6))
     path = plan.save(plain.with_name("odd.onnx"), odd, 6)
     output = scratch / "out.espdl"
     output.write_bytes(b"the old file")
-    with pytest.raises(ModelError, match="esp-ppq could not quantize it") as caught:
+    with pytest.raises(ModelError, match="esp-ppq has no operator Hardmax, which /odd/Hardmax is; leave it") as caught:
         attempt(path, output)
     assert_one_line(caught.value)
     assert output.read_bytes() == b"the old file"
     assert list(scratch.iterdir()) == [output]
+
+
+def test_what_nobody_foresaw_leaves_a_log(plain: Path, scratch: Path) -> None:
+    with pytest.raises(ModelError, match="esp-ppq could not quantize it: FileNotFoundError") as caught:
+        child.run(JobFolder(scratch), plain, None)  # without a job in the folder
+    assert_one_line(caught.value)
     log = Path(str(caught.value).rsplit("its log is ", 1)[1])
-    assert log.parent.name == "logs" and "Hardmax" in log.read_text()
+    assert log.parent.name == "logs" and "Traceback" in log.read_text()
 
 
 def test_an_overflow_of_the_s3_accumulator_is_refused(plain: Path, scratch: Path) -> None:

@@ -15,8 +15,9 @@ from esp_ppq.api import get_target_platform
 from esp_ppq.api.espdl_interface import generate_test_value
 from esp_ppq.api.interface import dispatch_graph, load_onnx_graph
 from esp_ppq.api.setting import QuantizationSettingFactory
-from esp_ppq.core import TensorQuantizationConfig
+from esp_ppq.core import TargetPlatform, TensorQuantizationConfig
 from esp_ppq.executor import TorchExecutor
+from esp_ppq.executor.base import OPERATION_FORWARD_TABLE
 from numpy.typing import NDArray
 from onnxsim import simplify
 
@@ -60,8 +61,8 @@ def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[st
     """Do the job in ``folder`` and leave the .espdl there.
 
     Returns what became int16, and the rewrites of the float graph. Raises ``ConfigError`` where a pattern matches
-    nothing, ``ModelError`` where esp-ppq understands the float model otherwise than ONNX Runtime does, anything where
-    esp-ppq fails.
+    nothing, ``ModelError`` where esp-ppq lacks an operator or understands the float model otherwise than ONNX Runtime
+    does, anything where esp-ppq fails.
     """
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -103,6 +104,12 @@ def _prepare(folder: JobFolder) -> tuple[Path, tuple[str, ...]]:
 
 def _check_reading(graph: Any, picture: torch.Tensor, expected: dict[str, NDArray[np.float32]]) -> None:
     """The float graph as esp-ppq runs it must give the maps that ONNX Runtime gave."""
+    for operation in graph.operations.values():
+        if operation.type not in OPERATION_FORWARD_TABLE[TargetPlatform.FP32]:
+            raise ModelError(
+                f"esp-ppq has no operator {operation.type}, which {operation.name} is",
+                hint="leave it out of the exported model; rounded activations (a_bits) are for training only",
+            )
     made = TorchExecutor(graph=graph, device="cpu").forward(inputs=[picture], output_names=list(expected))
     for (name, wanted), values in zip(expected.items(), made, strict=True):
         error = np.abs(values.detach().numpy() - wanted).max() if values.shape == wanted.shape else np.inf
