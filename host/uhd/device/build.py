@@ -38,9 +38,9 @@ Selected = tuple[Path, ModelManifest, Path]
 class Request:
     """What to build. ``target`` is qemu, esp32s3 or esp32p4; ``preset`` as of ``uhd.quantize.presets``.
 
-    The last three say what is changed in the quantized model before it is used, as in
-    ``uhd.quantize.rewrites.apply.Options``: bytes of a filter above which it is split (0: none is), and whether names
-    are shortened and test vectors kept.
+    The last four say what is changed in the quantized model before it is used, as in
+    ``uhd.quantize.rewrites.apply.Options``: bytes of a filter above which it is split (0: none is), and whether
+    channels are padded, names shortened and test vectors kept.
     """
 
     variant: str
@@ -50,6 +50,7 @@ class Request:
     calibration: Path | None = None
     calibration_images: int = 256
     filter_limit: int = 0
+    pad_channels: bool = False
     short_names: bool = False
     test_vectors: bool = True
 
@@ -62,7 +63,10 @@ class Request:
     def rewrites(self) -> list[str]:
         """Short names of what is changed."""
         size = f"{self.filter_limit // 1024}k" if self.filter_limit % 1024 == 0 else str(self.filter_limit)
-        found = {f"split{size}": self.filter_limit, "short": self.short_names, "bare": not self.test_vectors}
+        found = {
+            f"split{size}": self.filter_limit, "padded": self.pad_channels, "short": self.short_names,
+            "bare": not self.test_vectors,
+        }  # fmt: skip
         return [name for name, wanted in found.items() if wanted]
 
 
@@ -148,7 +152,7 @@ def rewritten_espdl(request: Request, found: Selected, note: Note = lambda text:
 
     espdl, manifest, checkpoint = found
     output = build_root() / request.name / f"{'_'.join([espdl.stem, *request.rewrites])}.espdl"
-    options = Options(request.filter_limit, request.short_names, request.test_vectors)
+    options = Options(request.filter_limit, request.pad_channels, request.short_names, request.test_vectors)
     made, rewritten = rewrite_file(espdl, manifest, output, options)
     for text in (*rewrites_of(made), *(split_notes(made.splits, request.filter_limit) if request.filter_limit else ())):
         note(text)

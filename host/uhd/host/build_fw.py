@@ -31,6 +31,7 @@ Examples:
 @click.option("--split-filters", is_flag=True,
               help="Split filters that outgrow the data cache; every integer stays (docs/rewrites.md).")  # fmt: skip
 @click.option("--filter-limit", metavar="SIZE", help="Bytes of a filter with --split-filters.  [default: 48k]")
+@click.option("--pad-channels", is_flag=True, help="Channels to whole vector registers; every integer stays.")
 @click.option("--short-names", is_flag=True, help="Numbers instead of names in the .espdl (a few KB).")
 @click.option("--no-test-vectors", is_flag=True, help="Leave out the embedded test vector (about 11 KB).")
 @click.option("--component", "folder", type=click.Path(path_type=Path), help="Folder for the generated component.")
@@ -46,6 +47,7 @@ def command(
     calibration_images: int,
     split_filters: bool,
     filter_limit: str | None,
+    pad_channels: bool,
     short_names: bool,
     no_test_vectors: bool,
     folder: Path | None,
@@ -66,8 +68,8 @@ def command(
 
     limit = filter_limit_bytes(filter_limit, split_filters)
     request = build.Request(
-        variant.upper(), target, preset, checkpoint, calibration, calibration_images, limit, short_names,
-        not no_test_vectors,
+        variant.upper(), target, preset, checkpoint, calibration, calibration_images, limit, pad_channels,
+        short_names, not no_test_vectors,
     )  # fmt: skip
     if clean:
         shutil.rmtree(build_root() / request.name, ignore_errors=True)

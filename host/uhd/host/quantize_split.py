@@ -86,6 +86,7 @@ def split_summary(outcome: Rewritten, limit: int) -> dict[str, object]:
     found = forecast(outcome)
     return {
         "limit_bytes": limit,
+        "padded": dict(outcome.padded),
         "operators": [
             {"name": s.operator, "filter_bytes": s.filter_bytes, "channels": list(s.channels)} for s in outcome.splits
         ],
@@ -109,7 +110,7 @@ def print_split(outcome: Rewritten) -> None:
 def forecast_lines(made: Rewritten) -> list[str]:
     """The forecast in words; none for the portable target."""
     found = forecast(made)
-    if found is None or not made.splits:
+    if found is None or not (made.splits or made.padded):
         return []
     return [
         f"predicted on {found.target}, weights in PSRAM: {found.before_ms:.1f} ms before, "

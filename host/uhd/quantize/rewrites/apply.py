@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from uhd.manifest import ModelManifest
 from uhd.quantize.adapter import Progress, Report, check_output, quantize_with_report, write_files
 from uhd.quantize.calibration import from_scenes
 from uhd.quantize.rewrites.names import Names, shorten_names
+from uhd.quantize.rewrites.pad import pad_channels
 from uhd.quantize.rewrites.proof import Proof, prove
 from uhd.quantize.rewrites.split import DEFAULT_LIMIT, Split, split_filters
 from uhd.quantize.settings import Settings
@@ -31,22 +32,24 @@ PROOF_SCENES = 2
 
 @dataclass(frozen=True)
 class Options:
-    """``filter_limit``: bytes of a filter above which it is split (0: none is). ``short_names``: numbers instead of
-    names. ``test_vectors``: keep the embedded ones."""
+    """``filter_limit``: bytes of a filter above which it is split (0: none is). ``pad_channels``: to whole vector
+    registers. ``short_names``: numbers instead of names. ``test_vectors``: keep the embedded ones."""
 
     filter_limit: int = 0
+    pad_channels: bool = False
     short_names: bool = False
     test_vectors: bool = True
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """``data``: the new file. ``after`` is what it holds; ``before``, what the old one held. ``names``: empty unless
-    shortened. ``proof``: what was compared."""
+    """``data``: the new file. ``after`` is what it holds; ``before``, what the old one held. ``padded``: the channels
+    that padded tensors of ``before`` have there. ``names``: empty unless shortened. ``proof``: what was compared."""
 
     data: bytes
     before: EspdlModel
     after: EspdlModel
+    padded: Mapping[str, int]
     splits: tuple[Split, ...]
     names: Names
     proof: Proof
@@ -76,14 +79,16 @@ def rewrite(
     before = read_espdl(data, target)
     document = read_document(data)
     graph = document["graph"]
+    padded = pad_channels(document, target) if options.pad_channels else {}
     splits = split_filters(document, options.filter_limit) if options.filter_limit else ()
     dropped = [] if options.test_vectors else [part for part in ("test_inputs", "test_outputs") if graph.pop(part, [])]
     names = shorten_names(document) if options.short_names else Names({}, {})
-    if not (splits or dropped or options.short_names):
-        return Rewritten(data, before, before, (), names, Proof(0, 0, 0))
+    if not (padded or splits or dropped or options.short_names):
+        return Rewritten(data, before, before, {}, (), names, Proof(0, 0, 0))
     made = write_document(document)
     after = read_espdl(made, target)
-    return Rewritten(made, before, after, splits, names, prove(before, after, splits, pictures, progress, names))
+    proof = prove(before, after, splits, pictures, progress, names, padded)
+    return Rewritten(made, before, after, padded, splits, names, proof)
 
 
 def rewritten_manifest(manifest: ModelManifest, made: Rewritten) -> ModelManifest:
@@ -102,7 +107,9 @@ def rewritten_manifest(manifest: ModelManifest, made: Rewritten) -> ModelManifes
 
 def rewrites_of(made: Rewritten) -> list[str]:
     """What was done, one line each, for the manifest."""
-    lines = [
+    activations = [name for name in made.padded if made.before.tensors[name].data is None]
+    lines = [f"channels of {len(activations)} activations padded to whole blocks"] if activations else []
+    lines += [
         f"{split.operator}: filter of {split.filter_bytes} bytes split into {len(split.parts)} convolutions"
         for split in made.splits
     ]

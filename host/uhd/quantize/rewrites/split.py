@@ -28,9 +28,9 @@ DEFAULT_LIMIT = 48 * 1024
 BLOCK = {8: 16, 16: 8}
 
 #: The schema's data types of the integers that a convolution has as constants.
-_INTEGERS: dict[int, np.dtype[Any]] = {3: np.dtype("<i1"), 5: np.dtype("<i2"), 6: np.dtype("<i4"), 7: np.dtype("<i8")}
-_NOTE = "layout ==> "
-_UNALIGNED = "_UNALIGNED"
+INTEGERS: dict[int, np.dtype[Any]] = {3: np.dtype("<i1"), 5: np.dtype("<i2"), 6: np.dtype("<i4"), 7: np.dtype("<i8")}
+LAYOUT_NOTE = "layout ==> "
+UNALIGNED = "_UNALIGNED"
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,14 @@ def _channels(node: Record, constants: Mapping[str, Record], limit: int) -> tupl
     channels, channel_bytes = weight["dims"][3], _channel_bytes(weight)
     if channels * channel_bytes <= limit:
         return ()
-    return piece_channels(channels, channel_bytes, 8 * _INTEGERS[weight["dtype"]].itemsize, limit)
+    return piece_channels(channels, channel_bytes, 8 * INTEGERS[weight["dtype"]].itemsize, limit)
 
 
 def _cut(tensor: Record, channels: Sequence[int], *, is_filter: bool) -> list[Record]:
     """A filter [H, W, C, N in the file's terms] or bias [N] cut along N; each piece in the file's own order."""
-    kind = _INTEGERS[tensor["dtype"]]
+    kind = INTEGERS[tensor["dtype"]]
     values = np.frombuffer(tensor["raw"], kind)[: math.prod(tensor["dims"])]
-    layout = tensor.get("doc", "").removeprefix(_NOTE)
+    layout = tensor.get("doc", "").removeprefix(LAYOUT_NOTE)
     if is_filter:
         values = unpack_filter(values, filter_dims(tuple(tensor["dims"]), False), layout, False)
     made = []
@@ -133,10 +133,10 @@ def _cut(tensor: Record, channels: Sequence[int], *, is_filter: bool) -> list[Re
         piece = {**tensor, "name": f"{tensor['name']}_part{number}", "dims": [*tensor["dims"][:-1], last - first]}
         part = values[first:last]
         if is_filter:
-            order = layout.removesuffix(_UNALIGNED)
+            order = layout.removesuffix(UNALIGNED)
             if LANES[order] > 1:
-                order += _UNALIGNED if (last - first) % LANES[order] else ""
-                piece["doc"] = _NOTE + order
+                order += UNALIGNED if (last - first) % LANES[order] else ""
+                piece["doc"] = LAYOUT_NOTE + order
             part = pack_filter(part, order, False)
         piece["raw"] = np.ascontiguousarray(part).tobytes()
         if len(tensor["exponents"]) > 1:
@@ -179,7 +179,7 @@ def _pieces(
 
 def _channel_bytes(weight: Record) -> int:
     """Bytes of a filter for one output channel."""
-    return math.prod(weight["dims"][:3]) * _INTEGERS[weight["dtype"]].itemsize
+    return math.prod(weight["dims"][:3]) * INTEGERS[weight["dtype"]].itemsize
 
 
 def _narrower(value: Record, name: str, channels: int) -> Record:
