@@ -100,7 +100,7 @@ def command(
         except SdkMissingError as error:
             missing = error
             steps.note(str(error))
-    summary = _summary(request.name, component, image)
+    summary = _summary(request.name, component, image) | _placements(target, component.espdl, as_json)
     if as_json:
         if made:
             summary["split"] = split_summary(made, limit)
@@ -162,6 +162,20 @@ def _summary(name: str, component: object, image: Path | None) -> dict[str, obje
         **component_sizes(component.folder, component.espdl, image),
         **({"package_bytes": component.package.stat().st_size} if component.package else {}),
     }
+
+
+def _placements(target: str, espdl: Path, everything: bool) -> dict[str, object]:
+    """Predicted milliseconds on a chip by where the weights lie: the fastest that fits, or all as plain values."""
+    from dataclasses import asdict
+
+    from uhd.espdl.reader import read_espdl
+    from uhd.predict.chips import chip
+    from uhd.predict.placement import choices, fastest
+
+    if target == "qemu":
+        return {}
+    found = choices(read_espdl(espdl, target), chip(target))
+    return {"placements": [asdict(choice) for choice in found]} if everything else {"predicted": str(fastest(found))}
 
 
 def _rows(summary: dict[str, object]) -> list[tuple[str, str]]:

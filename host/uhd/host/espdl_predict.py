@@ -46,6 +46,7 @@ def command(
     from uhd.predict.chips import chip_with
     from uhd.predict.latency import Memory, Placement, predict
     from uhd.predict.memory import memory_need
+    from uhd.predict.placement import choices, fastest
     from uhd.predict.workload import workload
 
     read = read_espdl(model, target)
@@ -53,6 +54,7 @@ def command(
     where = Placement(cast(Memory, weights))
     prediction = predict(workload(read), chip_with(name, rates), where)
     need = memory_need(read, model, name, weights=where.weights, activations=cast(Memory, activations))
+    places = choices(read, prediction.chip)
     ordered = sorted(prediction.ops, key=lambda time: -time.total_ms)[:top] if top else prediction.ops
     if as_json:
         emit_json({
@@ -67,6 +69,7 @@ def command(
                 for t in ordered
             ],
             "memory": {"board": need.board.name, "fits": need.fits, "buffers": [asdict(b) for b in need.buffers]},
+            "placements": [asdict(choice) for choice in places],
         })  # fmt: skip
         return
     rows = [
@@ -83,3 +86,6 @@ def command(
         ("buffer", "memory", "bytes"),
     )
     click.echo("it fits" if need.fits else "it does not fit")
+    click.echo("placements, predicted (in brackets: internal memory, activations included):")
+    for choice in places:
+        click.echo(f"  {choice}" + ("  <- fastest of those that fit" if choice is fastest(places) else ""))
