@@ -54,7 +54,9 @@ def nothing(_model: UltraTinyOD) -> None:
         ("post", another_score, "boxes"),
     ],
 )
-def test_what_is_noticed(sources: dict[str, Source], flavour: str, change: Callable[[UltraTinyOD], None], differs: str) -> None:
+def test_what_is_noticed(
+    sources: dict[str, Source], flavour: str, change: Callable[[UltraTinyOD], None], differs: str
+) -> None:
     source = sources[flavour]
     model = model_from_onnx(source).model
     with torch.no_grad():
