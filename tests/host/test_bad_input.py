@@ -52,10 +52,12 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_broken_image_is_named(refuse: Run, photos: Path) -> None:
+def test_broken_image_is_named(refuse: Run, photos: Path, tmp_path: Path) -> None:
+    """The others are done all the same."""
     (photos / "p1.jpg").write_bytes((photos / "p1.jpg").read_bytes()[:40])
-    message = refuse("demo", "--photos", photos, "--target", "twin")
-    assert "p1.jpg" in message
+    message = refuse("demo", "--photos", photos, "--target", "onnx", "--output", tmp_path / "out")
+    assert "p1.jpg" in message and "1 of 3" in message
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contact_sheet.png", "p0.jpg", "p2.jpg"]
 
 
 def test_label_out_of_range_names_file_and_line(refuse: Run, photos: Path) -> None:

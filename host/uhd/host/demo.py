@@ -1,118 +1,79 @@
-"""``demo``: pictures with boxes, from the float model or from a device."""
+"""``demo``: boxes on photos, videos and camera pictures, from any model file or from a device."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import click
 
-from uhd.host.ui import emit_json, print_table, track
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
-
 EPILOG = """\b
 Examples:
   python -m uhd.host demo --target qemu
   python -m uhd.host demo --photos holiday/ --target onnx --output boxes/
-  python -m uhd.host demo --photos holiday/ --target qemu --threshold 0.3 --json
+  python -m uhd.host demo --photos 'photos/**/*.jpg' --model best.safetensors --threshold 0.3 --json
+  python -m uhd.host demo --photos street.mp4 --model model.espdl
+  python -m uhd.host demo --camera 0 --onnx model.onnx --conf-thresh 0.4 --use-nms --actual-size
+
+\b
+Keys in the camera's window:
+  q, ESC quit   s save a picture   space pause   n suppression on/off   + - threshold   h help
+
+\b
+Exit code: 0 all done; 2 something is wrong, or a picture could not be read (the others are done).
 """
+
+_FILE = click.Path(path_type=Path)
+_SCORE_MODES = ["obj_quality_cls", "quality_cls", "obj_cls", "obj_quality", "quality", "obj", "cls"]
 
 
 @click.command(epilog=EPILOG)
+@click.option("--photos", "--images", metavar="WHAT",
+              help="Folder, picture, video, or quoted pattern. Default: sample photographs and a generated scene.")  # fmt: skip
+@click.option("--camera", metavar="ID", help="Number of a camera; a video file is taken for one.")
+@click.option("--model", "--onnx", "--tflite", "model", type=_FILE,
+              help="Model file: .onnx of any flavour, .tflite, .espdl, .safetensors, .pt.")  # fmt: skip
+@click.option("--target", type=click.Choice(["onnx", "oracle", "twin", "qemu"]),
+              help="Without --model: what runs the variant. Default: qemu.")  # fmt: skip
+@click.option("--variant", default="R", show_default=True, help="Without --model: letter of the variant.")
+@click.option("--preset", default="speed", show_default=True, help="Without --model: precision preset.")
+@click.option("--checkpoint", type=_FILE, help="Without --model: own weights instead of the shipped.")
+@click.option("--manifest", type=_FILE, help="Manifest of a model file that has none.")
+@click.option("--output", type=_FILE, help="Folder for the pictures. Default: demo_output; with --json none are drawn.")
+@click.option("--threshold", "--conf-thresh", type=click.FloatRange(0, 1),
+              help="Lowest score to draw. Default: the model's own.")  # fmt: skip
+@click.option("--use-nms/--no-nms", default=True, show_default=True, help="Suppression of overlapping boxes.")
+@click.option("--nms-iou", type=click.FloatRange(0, 1),
+              help="IoU above which the weaker of two boxes is dropped. Default: the model's own.")  # fmt: skip
+@click.option("--topk", type=click.IntRange(1), help="Boxes a picture at most. Default: the model's own.")
 @click.option(
-    "--photos",
-    type=click.Path(path_type=Path),
-    help="Folder or picture. Default: sample photographs and a generated scene.",
+    "--score-mode", type=click.Choice(_SCORE_MODES), help="Instead of the model's own, where it decodes raw maps."
 )
-@click.option(
-    "--target",
-    default="qemu",
-    show_default=True,
-    type=click.Choice(["onnx", "oracle", "twin", "qemu"]),
-    help="What finds the boxes.",
-)
-@click.option(
-    "--output",
-    default="demo_output",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the pictures.",
-)
-@click.option("--variant", default="R", show_default=True, help="Letter of the variant.")
-@click.option("--preset", default="speed", show_default=True, help="Precision preset.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Own weights instead of the shipped.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="Lowest score to draw. Default: the model's own.")
-@click.option("--nms-iou", type=click.FloatRange(0, 1), help="IoU above which the weaker of two boxes is dropped.")
-@click.option("--json", "as_json", is_flag=True, help="Print the boxes as JSON.")
-def command(
-    photos: Path | None,
-    target: str,
-    output: Path,
-    variant: str,
-    preset: str,
-    checkpoint: Path | None,
-    threshold: float | None,
-    nms_iou: float | None,
-    as_json: bool,
-) -> None:
-    """Draw the boxes a model finds on photos."""
+@click.option("--quality-power", type=click.FloatRange(0), help="The same for the exponent of the quality.")
+@click.option("--resize-mode", help="How pictures are resized, for model files that do not say it.")
+@click.option("--img-size", metavar="HxW", help="Size of the network input; only checkpoints leave a choice.")
+@click.option("--record", help="Film of the camera's pictures. Default: camera_record.mp4; '' records none.")
+@click.option("--actual-size", is_flag=True, help="Show and record pictures as small as the network's input.")
+@click.option("--json", "as_json", is_flag=True, help="Print boxes as JSON: one document, for videos a line a frame.")
+def command(photos: str | None, camera: str | None, **options: Any) -> None:
+    """Draw the boxes a model finds on photos, on a video, or live on a camera's pictures."""
+    from uhd.errors import ConfigError
+    from uhd.host.demo_model import open_demo_detector
+    from uhd.host.demo_photos import run_photos
+    from uhd.host.demo_stream import run_camera, run_videos
+    from uhd.infer.inputs import find_files, is_video_name
 
-    from uhd.device import build
-    from uhd.device.detectors import EVERY_SCORE, Settings, open_detector
-    from uhd.image.draw import contact_sheet, draw_boxes
-    from uhd.image.files import write_picture
-    from uhd.image.resize import network_input_u8
-
-    pictures = _pictures(photos)
-    output.mkdir(parents=True, exist_ok=True)
-    component = build.prepare_component(build.Request(variant.upper(), "qemu", preset, checkpoint))
-    manifest = component.manifest
-    settings = Settings(
-        max(EVERY_SCORE, manifest.score_threshold if threshold is None else threshold),
-        manifest.nms_iou if nms_iou is None else nms_iou,
-    )
-    size = (manifest.input_height, manifest.input_width)
-    drawn, found = [], []
-    with open_detector(target, component, settings) as detector:
-        for name, rgb in track(pictures, f"demo on {target}", quiet=as_json):
-            rows = detector.detect(network_input_u8(rgb, size, manifest.resize_mode)).rows
-            picture = draw_boxes(rgb[..., ::-1], rows, class_names=manifest.class_names)
-            path = output / f"{name}.png"
-            write_picture(path, picture)
-            drawn.append(picture)
-            found.append({"picture": str(path), "boxes": rows.tolist()})
-    sheet = output / "contact_sheet.png"
-    write_picture(sheet, contact_sheet(drawn))
-    if as_json:
-        emit_json({"target": target, "model": manifest.name, "pictures": found, "contact_sheet": str(sheet)})
-        return
-    rows_out = []
-    for item in found:
-        boxes = item["boxes"]
-        best = f"{boxes[0][0]:.2f}" if boxes else "-"
-        rows_out.append((item["picture"], len(boxes), best))
-    print_table(f"{manifest.name} on {target}", rows_out, ("picture", "boxes", "best score"))
-    click.echo(f"all together: {sheet}")
-
-
-def _pictures(photos: Path | None) -> list[tuple[str, Any]]:
-    """(name, RGB picture) of a folder, a file, or the samples. Names are unique."""
-    from uhd.errors import DataError
-    from uhd.host.samples import sample_photos, sample_scene
-    from uhd.image.files import read_rgb
-
-    if photos is None:
-        found = [(path.stem, read_rgb(path)) for _, path in sample_photos()]
-        return [*found, ("generated_scene", sample_scene())]
-    if photos.is_file():
-        return [(photos.stem, read_rgb(photos))]
-    if not photos.is_dir():
-        raise DataError(f"{photos}: no such folder", hint="give a folder of .jpg or .png files")
-    paths = sorted(p for p in photos.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise DataError(
-            f"{photos}: no pictures in this folder", hint=f"it needs files ending in {', '.join(sorted(SUFFIXES))}"
-        )
-    stems = [path.stem for path in paths]
-    return [(p.stem if stems.count(p.stem) == 1 else p.name.replace(".", "_"), read_rgb(p)) for p in paths]
+    if photos is not None and camera is not None:
+        raise ConfigError("--photos and --camera are given", hint="give one of them")
+    if camera is None and (options["record"] or options["actual_size"]):
+        raise ConfigError("--record and --actual-size are for --camera", hint="leave them out, or give --camera")
+    files = None if photos is None else find_files(photos)
+    with contextlib.ExitStack() as stack:
+        detector, name = open_demo_detector(stack, options)
+        if camera is not None:
+            run_camera(detector, camera, options)
+        elif files and is_video_name(files[0]):
+            run_videos(detector, files, options)
+        else:
+            run_photos(detector, name, files, options)

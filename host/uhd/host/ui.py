@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, TypeVar
 
 import click
@@ -69,28 +69,35 @@ def print_table(title: str, rows: Sequence[Sequence[object]], header: Sequence[s
         click.echo("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
-def track(items: Sequence[T], title: str, quiet: bool = False) -> Iterable[T]:
-    """Iterate with a progress bar and ETA on stderr; a line every ten seconds where there is no terminal."""
+def track(items: Iterable[T], title: str, quiet: bool = False, total: int | None = None) -> Iterable[T]:
+    """Iterate with a progress bar and ETA on stderr; a line every ten seconds where there is no terminal.
+
+    ``total``: how many there are, for ``items`` without a length; where neither is known there is no ETA.
+    """
     if quiet:
         return items
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track as rich_track
 
-        return rich_track(items, description=title, console=Console(stderr=True))
-    return _plain_track(items, title)
+        return rich_track(items, description=title, total=total, console=Console(stderr=True))
+    return _plain_track(items, title, total)
 
 
-def _plain_track(items: Sequence[T], title: str) -> Iterator[T]:
+def _plain_track(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
     started = last = time.monotonic()
+    count = 0
     for index, item in enumerate(items):
         now = time.monotonic()
         if index and now - last >= 10:
             last = now
-            remaining = (now - started) / index * (len(items) - index)
-            click.echo(f"{title}: {index}/{len(items)}, {remaining:.0f} s left", err=True)
+            remaining = f"/{total}, {(now - started) / index * (total - index):.0f} s left" if total else ""
+            click.echo(f"{title}: {index}{remaining}", err=True)
+        count = index + 1
         yield item
-    click.echo(f"{title}: {len(items)} in {time.monotonic() - started:.1f} s", err=True)
+    click.echo(f"{title}: {count} in {time.monotonic() - started:.1f} s", err=True)
 
 
 def counter(what: str, quiet: bool = False) -> Callable[[int, int], None]:

@@ -45,14 +45,15 @@ def _corners(box: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, int, int, 
 
 def _label(canvas: Picture, text: str, x: int, y: int, colour: Colour, scale: float) -> None:
     """Text on a filled plate whose lower left corner is (x, y), moved so that it stays inside the picture."""
-    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
+    stroke = max(1, round(1.3 * scale))
+    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, stroke)
     plate_width, plate_height = width + 4, height + baseline + 3
     x = max(0, min(x, canvas.shape[1] - plate_width))
     top = max(0, min(y - plate_height, canvas.shape[0] - plate_height))
     cv2.rectangle(canvas, (x, top), (x + plate_width - 1, top + plate_height - 1), colour, cv2.FILLED)
     light = sum(weight * part for weight, part in zip((0.114, 0.587, 0.299), colour, strict=True))
     ink = (0, 0, 0) if light > 140 else (255, 255, 255)
-    cv2.putText(canvas, text, (x + 2, top + height + 1), _FONT, scale, ink, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x + 2, top + height + 1), _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def draw_boxes(
@@ -70,12 +71,13 @@ def draw_boxes(
     rows class, cx, cy, w, h, drawn below them as thin white outlines. Parts outside the picture are cut.
     """
     canvas = enlarge(bgr, min_side)
-    thickness = max(1, round(max(canvas.shape[:2]) / 256))
+    side = max(canvas.shape[:2])
+    thickness = max(1, min(round(side / 256), 2 + side // 1280))  # thin on large pictures, too
     for row in np.asarray([] if ground_truth is None else ground_truth, dtype=np.float64).reshape(-1, 5):
         x0, y0, x1, y1 = _corners(row[1:], canvas.shape)
         cv2.rectangle(canvas, (x0, y0), (x1, y1), TRUTH, 1)
     rows = np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
-    scale = max(0.4, max(canvas.shape[:2]) / 1000)
+    scale = max(0.4, min(side / 1000, 0.5 + side / 2500))
     for row in rows[np.argsort(rows[:, 0], kind="stable")]:
         label = int(row[1])
         colour = PALETTE[label % len(PALETTE)]
