@@ -40,7 +40,7 @@ def timed(ops: tuple[Op, ...], true: Chip, weights: Memory = "psram") -> list[fl
     return [time.total_ms for time in predict(ops, true, Placement(weights)).ops]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(RATES, st.floats(1e7, 2e8), st.sampled_from([("R", "precision"), ("Y", "precision"), ("A", "precision")]))
 def test_rates_are_found_again(rates: Rates, bandwidth: float, name: tuple[str, str]) -> None:
     true = replace(S3, rates=rates, bandwidth={**S3.bandwidth, "psram": bandwidth})

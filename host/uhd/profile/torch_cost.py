@@ -93,8 +93,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._same.get(key, key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__.rstrip("_")  # relu_ is relu
+        if name in _NORMS:  # running it would take most of the time
+            out: Any = (torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0))
+        else:
+            out = func(*args, **(kwargs or {}))
         results = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.numel()]
         if results:
             reads = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
