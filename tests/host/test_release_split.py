@@ -1,0 +1,81 @@
+"""``release`` splits filters where that is predicted to pay, and says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.components import need_compiler
+from support.qat_nets import quantizer_here
+from support.quantize_nets import checkpoint_of
+from support.scene_folder import write_scenes
+from uhd import zoo
+from uhd.espdl.reader import read_espdl
+from uhd.files import sha256_file
+from uhd.host import release
+from uhd.host.__main__ import main
+from uhd.manifest import load_manifest
+from uhd.quantize.calibration import from_scenes
+
+__all__ = ["quantizer_here"]
+
+
+@pytest.mark.usefixtures("quantizer_here")
+def test_a_release_with_split_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small network, which gains nothing: once with any gain enough, once with the usual one, once without."""
+    need_compiler()
+    monkeypatch.setattr(release, "TARGETS", ("esp32s3",))
+    monkeypatch.setattr(release, "PRESETS", ("speed",))
+    photos = str(write_scenes(tmp_path / "scenes", 4))
+    words = ["release", "--variant", "R", "--checkpoint", str(checkpoint_of()), "--calibration", photos,
+             "--val", photos, "--calibration-images", "2", "--data-name", "scenes", "--filter-limit", "1k"]  # fmt: skip
+
+    def run(name: str) -> tuple[list[dict[str, Any]], Path]:
+        assert main([*words, "--output", str(tmp_path / name), "--json"]) == 0
+        out = capsys.readouterr().out  # esp-ppq in this process adds its own
+        return json.loads(out[out.rindex("\n[\n") :]), tmp_path / name / "ultratinyod_r_esp32s3_speed.espdl"
+
+    monkeypatch.setattr(release, "LEAST_GAIN", 0.1)
+    rows, split = run("split")
+    monkeypatch.setattr(release, "LEAST_GAIN", 1.2)
+    plain_rows, plain = run("plain")
+    assert [row["target"] for row in rows] == ["float", "esp32s3"] == [row["target"] for row in plain_rows]
+    assert rows[1]["map50"] == plain_rows[1]["map50"] and rows[1]["predicted"]["after_ms"] > 0
+    assert rows[0]["predicted"] is plain_rows[1]["predicted"] is None
+    made, usual = (load_manifest(path.with_suffix(".json")).quantization for path in (split, plain))
+    assert made is not None and usual is not None and usual.rewrites == []
+    assert made.espdl_sha256 == sha256_file(split) and usual.espdl_sha256 == sha256_file(plain)
+    assert len(made.rewrites) > 3 and made.rewrites[-1].startswith("predicted on esp32s3, weights in PSRAM: ")
+    assert made.accuracy == usual.accuracy, "measured on the split form, by the twin"
+    assert len(read_espdl(split).nodes) > len(read_espdl(plain).nodes) + 3
+    assert main([*words, "--output", str(tmp_path / "none"), "--no-split-filters"]) == 2
+    assert "--filter-limit 1k without --split-filters" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("letter", "target", "split"), [
+    ("A", "esp32s3", True), ("Z", "esp32s3", False), ("A", "esp32p4", False)
+])  # fmt: skip
+def test_which_shipped_models_would_be_split(tmp_path: Path, letter: str, target: str, split: bool) -> None:
+    shipped = zoo.shipped_espdl(letter, target, "speed")
+    assert shipped is not None
+    data, path = shipped.path.read_bytes(), tmp_path / "model.espdl"
+    path.write_bytes(data)
+    pictures = from_scenes(shipped.manifest, 1).array
+    manifest, found = release._split(path, shipped.manifest, pictures, 48 * 1024)
+    assert (found is not None) is split
+    if found is None:
+        assert path.read_bytes() == data and manifest == shipped.manifest
+        return
+    assert found.gain > 1.8 and manifest.quantization is not None
+    assert manifest.quantization.espdl_sha256 == sha256_file(path)
+    assert manifest.quantization.rewrites[-1] == (
+        f"predicted on {target}, weights in PSRAM: {found.before_ms:.1f} ms before, {found.after_ms:.1f} ms after"
+    )
+    assert np.median([t.data.nbytes for t in read_espdl(path).tensors.values() if t.data is not None]) <= 48 * 1024
+    assert release._split(path, manifest, pictures, 0) == (manifest, None), "--no-split-filters"
