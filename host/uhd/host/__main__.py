@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
     "espdl": "Inspect or run a .espdl file.",
+    "search": "Find the quantization with the most mAP under a budget of time and memory.",
     "explain": "Show what integers do to each layer of a .espdl: noise, mAP, time.",
     "profile": "Count what a model costs; compare with a board's own times.",
     "bench": "Measure the reference runtime.",

@@ -139,7 +139,7 @@ def command(
         )
     with tempfile.TemporaryDirectory(prefix="uhd-export-") as folder:
         steps.start(f"read      {path}")
-        onnx, manifest = _float_model(path, Path(folder), resize_mode, manifest_path)
+        onnx, manifest = float_model(path, Path(folder), resize_mode, manifest_path)
         if img_size and _size(img_size) != (manifest.input_height, manifest.input_width):
             stated = f"{manifest.input_height}x{manifest.input_width}"
             raise ConfigError(f"{path}: its input is {stated}, not {img_size}", hint="export it with that size")
@@ -209,7 +209,7 @@ def _with(settings: Any, **changes: object) -> Any:
     return replace(settings, **changes)
 
 
-def _float_model(
+def float_model(
     path: Path, folder: Path, resize_mode: str | None, manifest_path: Path | None
 ) -> tuple[Path, ModelManifest]:
     """The ONNX file to quantize (exported into ``folder`` if ``path`` is a checkpoint) and its manifest."""
