@@ -174,8 +174,11 @@ def _placements(target: str, espdl: Path, everything: bool) -> dict[str, object]
 
     if target == "qemu":
         return {}
-    found = choices(read_espdl(espdl, target), chip(target))
-    return {"placements": [asdict(choice) for choice in found]} if everything else {"predicted": str(fastest(found))}
+    board = chip(target)
+    found = choices(read_espdl(espdl, target), board)
+    if everything:
+        return {"placements": [asdict(choice) for choice in found]}
+    return {"predicted": f"{fastest(found)}{'' if board.fitted else f'; {board.basis}'}"}
 
 
 def _rows(summary: dict[str, object]) -> list[tuple[str, str]]:

@@ -109,12 +109,15 @@ def print_split(outcome: Rewritten) -> None:
 
 def forecast_lines(made: Rewritten) -> list[str]:
     """The forecast in words; none for the portable target."""
+    from uhd.predict.chips import chip
+
     found = forecast(made)
     if found is None or not (made.splits or made.padded):
         return []
+    board = chip(found.target)
     return [
         f"predicted on {found.target}, weights in PSRAM: {found.before_ms:.1f} ms before, "
-        f"{found.after_ms:.1f} ms after ({found.verdict})",
+        f"{found.after_ms:.1f} ms after ({found.verdict}{'' if board.fitted else f'; {board.basis}'})",
         f"not in that: the pieces move {found.traffic_bytes:,} B of activations more, {found.traffic_ms:.1f} ms if all "
         "of it goes to PSRAM",
     ]
