@@ -29,8 +29,8 @@ _SCORE_MODES = ["obj_quality_cls", "quality_cls", "obj_cls", "obj_quality", "qua
 
 
 @click.command(epilog=EPILOG)
-@click.option("--photos", "--images", metavar="WHAT",
-              help="Folder, picture, video, or quoted pattern. Default: sample photographs and a generated scene.")  # fmt: skip
+@click.option("--photos", "--images", "what", metavar="WHAT",
+              help="Folder, picture, video, or quoted pattern. Default: samples and a generated scene.")  # fmt: skip
 @click.option("--camera", metavar="ID", help="Number of a camera; a video file is taken for one.")
 @click.option("--model", "--onnx", "--tflite", "model", type=_FILE,
               help="Model file: .onnx of any flavour, .tflite, .espdl, .safetensors, .pt.")  # fmt: skip
@@ -56,24 +56,29 @@ _SCORE_MODES = ["obj_quality_cls", "quality_cls", "obj_cls", "obj_quality", "qua
 @click.option("--record", help="Film of the camera's pictures. Default: camera_record.mp4; '' records none.")
 @click.option("--actual-size", is_flag=True, help="Show and record pictures as small as the network's input.")
 @click.option("--json", "as_json", is_flag=True, help="Print boxes as JSON: one document, for videos a line a frame.")
-def command(photos: str | None, camera: str | None, **options: Any) -> None:
+def command(what: str | None, camera: str | None, **options: Any) -> None:
     """Draw the boxes a model finds on photos, on a video, or live on a camera's pictures."""
     from uhd.errors import ConfigError
     from uhd.host.demo_model import open_demo_detector
-    from uhd.host.demo_photos import run_photos
-    from uhd.host.demo_stream import run_camera, run_videos
-    from uhd.infer.inputs import find_files, is_video_name
+    from uhd.host.demo_photos import artist_for, run_photos, samples
+    from uhd.infer.inputs import find_files, is_video_name, photos_of
 
-    if photos is not None and camera is not None:
+    if what is not None and camera is not None:
         raise ConfigError("--photos and --camera are given", hint="give one of them")
     if camera is None and (options["record"] or options["actual_size"]):
         raise ConfigError("--record and --actual-size are for --camera", hint="leave them out, or give --camera")
-    files = None if photos is None else find_files(photos)
+    files = None if what is None else find_files(what)
+    on_photos = camera is None and not (files and is_video_name(files[0]))
+    photos = [] if not on_photos else samples() if files is None else photos_of(files)
+    artist = artist_for(photos, options) if on_photos else None
     with contextlib.ExitStack() as stack:
         detector, name = open_demo_detector(stack, options)
+        if on_photos:
+            run_photos(detector, name, photos, artist, options["as_json"])
+            return
+        from uhd.host.demo_stream import run_camera, run_videos
+
         if camera is not None:
             run_camera(detector, camera, options)
-        elif files and is_video_name(files[0]):
-            run_videos(detector, files, options)
         else:
-            run_photos(detector, name, files, options)
+            run_videos(detector, files or [], options)

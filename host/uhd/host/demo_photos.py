@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from uhd.detect.nms import Rows
 from uhd.errors import ConfigError, DataError
@@ -17,7 +18,7 @@ from uhd.image.draw import contact_sheet, draw_boxes
 from uhd.image.files import is_image_name, write_picture
 from uhd.infer.detector import Detector
 from uhd.infer.inputs import Photo, photos_of
-from uhd.infer.photos import Found, find_on_photos
+from uhd.infer.photos import Found, Then, find_on_photos
 
 DEFAULT_OUTPUT = Path("demo_output")
 COLUMNS = ["score", "class", "cx", "cy", "w", "h"]
@@ -27,18 +28,23 @@ SHEET = "contact_sheet.png"
 _ON_SHEET, _LINES, _NAMED = 24, 40, 10
 
 
-def run_photos(detector: Detector, target: str, files: Sequence[Path] | None, options: Mapping[str, Any]) -> None:
-    """Boxes of ``files`` (None: the samples) as pictures and a table, or as JSON.
+def artist_for(photos: Sequence[Photo], options: Mapping[str, Any]) -> Artist | None:
+    """Who draws on the photos; None if nobody is to. Raises ``ConfigError`` for an unusable output folder."""
+    if options["as_json"] and options["output"] is None:
+        return None
+    return Artist(options["output"] or DEFAULT_OUTPUT, photos)
 
-    Raises ``DataError`` at the end for pictures that could not be read; ``ConfigError`` for an unusable output.
+
+def run_photos(detector: Detector, target: str, photos: Sequence[Photo], artist: Artist | None, as_json: bool) -> None:
+    """Boxes on photos as pictures and a table, or as JSON.
+
+    Raises ``DataError`` at the end for pictures that could not be read; ``ConfigError`` if one cannot be written.
     """
-    as_json, output = options["as_json"], options["output"]
-    photos = samples() if files is None else photos_of(files)
-    artist = None if as_json and output is None else Artist(detector, output or DEFAULT_OUTPUT, photos)
+    draw = artist.drawer(detector.manifest.class_names) if artist else None
     started = time.perf_counter()
     found = list(
         track(
-            find_on_photos(detector, photos, artist.draw if artist else None),
+            find_on_photos(detector, photos, draw),
             f"demo on {target}",
             quiet=as_json,
             total=len(photos),
@@ -70,11 +76,11 @@ def samples() -> list[Photo]:
 
 
 class Artist:
-    """Draws boxes on pictures, into files with the pictures' names. ``draw`` may be called from several threads."""
+    """Draws boxes on pictures, into files with the pictures' names."""
 
-    def __init__(self, detector: Detector, folder: Path, photos: Sequence[Photo]) -> None:
+    def __init__(self, folder: Path, photos: Sequence[Photo]) -> None:
         """Raises ``ConfigError`` for a folder that cannot be made, or that holds the photos themselves."""
-        self._names, self._folder = detector.manifest.class_names, folder
+        self._folder = folder
         self._first = {photo.name: None for photo in photos[:_ON_SHEET]}
         self._sheet: dict[str, Any] = {}
         for photo in photos:
@@ -91,8 +97,13 @@ class Artist:
         """Where the picture with boxes goes."""
         return self._folder / (photo.name if is_image_name(Path(photo.name)) else f"{photo.name}.png")
 
-    def draw(self, photo: Photo, rgb: np.ndarray[Any, Any], rows: Rows) -> None:
-        picture = draw_boxes(rgb[..., ::-1], rows, class_names=self._names, min_side=1)
+    def drawer(self, class_names: Sequence[str]) -> Then:
+        """Draws the rows of a photo into its file; for several threads."""
+        return lambda photo, rgb, rows: self._draw(
+            photo, draw_boxes(rgb[..., ::-1], rows, class_names=class_names, min_side=1)
+        )
+
+    def _draw(self, photo: Photo, picture: NDArray[np.uint8]) -> None:
         try:
             write_picture(self.path(photo), picture)
         except OSError as error:

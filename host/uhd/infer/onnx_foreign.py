@@ -6,20 +6,20 @@ maps (``uhd.quantize.maps``), since published files join their channels in sever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import onnx
 from onnx import numpy_helper
 
-from uhd.errors import ConfigError, ModelError
+from uhd.errors import ModelError
 from uhd.export.metadata import channel_names
 from uhd.export.record import ROWS, ExportRecord, Flavour, Port
 from uhd.image.resize import input_channels
-from uhd.importing.findings import mode_in_name, size_in_name
-from uhd.infer.options import ModelOptions
-from uhd.manifest import ModelManifest, ResizeMode, load_manifest
+from uhd.importing.findings import size_in_name
+from uhd.infer.onnx_model import Described
+from uhd.infer.options import ModelOptions, choose_mode
+from uhd.manifest import ModelManifest, load_manifest
 from uhd.models.base import HeadKind
 from uhd.quantize.source import Source, agreed_manifest, manifest_of, read_source
 
@@ -28,16 +28,6 @@ _PRIMITIVE = ("cx", "cy", "bw", "bh", "score")
 #: Maps of heads without anchors.
 _HEADS: dict[HeadKind, tuple[str, ...]] = {"centernet": ("hm", "off", "wh"), "detr": ("logits", "boxes")}
 _HINT = "this reads person detectors of this workspace and of UHD; others need their own program"
-
-
-@dataclass(frozen=True)
-class Described:
-    """A file to run: ``data`` in ONNX Runtime, fetching the outputs ``names`` (the file's name: the record's)."""
-
-    data: bytes
-    record: ExportRecord
-    manifest: ModelManifest
-    names: dict[str, str]
 
 
 def describe(path: Path, model: onnx.ModelProto, options: ModelOptions) -> Described:
@@ -90,7 +80,7 @@ def _manifest(path: Path, model: onnx.ModelProto, source: Source | None, options
         return agreed_manifest(source, given) if source is not None else given
     metadata = {prop.key: prop.value for prop in model.metadata_props}
     channels = source.shape[1] if source is not None else _dims(_picture(path, model))[1]
-    mode = _resize_mode(path, int(channels or 3), metadata.get("resize_mode"), options.resize_mode)
+    mode = choose_mode(path, int(channels or 3), metadata.get("resize_mode"), options.resize_mode)
     if source is not None:
         stated = "resize_mode" in metadata or "uhd_manifest" in metadata
         return agreed_manifest(source, manifest_of(source, None if stated else mode))
@@ -98,27 +88,6 @@ def _manifest(path: Path, model: onnx.ModelProto, source: Source | None, options
     return ModelManifest(
         name=path.stem, input_height=height, input_width=width, input_channels=input_channels(mode), resize_mode=mode
     )
-
-
-def _resize_mode(path: Path, channels: int, stated: str | None, given: str | None) -> ResizeMode:
-    """What the file states, what is given, what its name says, or the usual one for so many channels."""
-    modes: dict[str, ResizeMode] = {mode: mode for mode in get_args(ResizeMode)}
-    if given and given not in modes:
-        raise ConfigError(f"unknown resize mode {given!r}", hint=f"choose one of {', '.join(modes)}")
-    told = modes.get(stated or "")
-    if given and told and given != told:
-        raise ConfigError(f"{path}: made for resize mode {told}, not {given}", hint="leave --resize-mode out")
-    mode = told or modes.get(given or "") or mode_in_name(path)
-    if mode is None:
-        from uhd.models.reference_checkpoint import default_resize_mode
-
-        mode = default_resize_mode(channels)
-    if input_channels(mode) != channels:
-        raise ConfigError(
-            f"{path}: resize mode {mode} makes {input_channels(mode)} channels, its input has {channels}",
-            hint="give the one that it was trained with as --resize-mode",
-        )
-    return mode
 
 
 def _size(path: Path, model: onnx.ModelProto, metadata: dict[str, str]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,22 @@ from numpy.typing import NDArray
 
 from uhd.errors import ModelError
 from uhd.export.metadata import read_manifest
-from uhd.export.record import read_record
+from uhd.export.record import ExportRecord, read_record
 from uhd.infer.engines import FloatEngine
-from uhd.infer.onnx_foreign import Described, describe
 from uhd.infer.options import ModelOptions, checked
-from uhd.manifest import load_manifest
+from uhd.manifest import ModelManifest, load_manifest
 
 onnxruntime.set_default_logger_severity(4)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A file to run: ``data`` in ONNX Runtime, fetching the outputs ``names`` (the file's name: the record's)."""
+
+    data: bytes
+    record: ExportRecord
+    manifest: ModelManifest
+    names: dict[str, str]
 
 
 class OnnxNetwork:
@@ -63,6 +73,8 @@ def open_onnx(path: Path, options: ModelOptions) -> FloatEngine:
         described = Described(data, record, manifest, {port.name: port.name for port in record.outputs})
         what = f"ONNX, {record.flavour}"
     else:
+        from uhd.infer.onnx_foreign import describe  # loads what simplifies graphs, which takes a second
+
         described = describe(path, model, options)
         what = f"ONNX, {'rows' if described.record.rows else described.record.flavour}"
     manifest = checked(path, described.manifest, described.record, options)

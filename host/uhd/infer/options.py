@@ -9,7 +9,9 @@ from typing import Any, Literal, get_args
 from uhd.detect.decode import score_factors
 from uhd.errors import ConfigError, ModelError
 from uhd.export.record import ExportRecord
-from uhd.manifest import ModelManifest, ScoreMode
+from uhd.image.resize import input_channels
+from uhd.importing.findings import mode_in_name
+from uhd.manifest import ModelManifest, ResizeMode, ScoreMode
 
 IntegerEngine = Literal["twin", "oracle"]
 
@@ -27,6 +29,27 @@ class ModelOptions:
     size: tuple[int, int] | None = None
     manifest: Path | None = None
     integers: IntegerEngine | None = None
+
+
+def choose_mode(path: Path, channels: int, stated: str | None, given: str | None) -> ResizeMode:
+    """What the file states, what is given, what its name says, or the usual one for so many channels."""
+    modes: dict[str, ResizeMode] = {mode: mode for mode in get_args(ResizeMode)}
+    if given and given not in modes:
+        raise ConfigError(f"unknown resize mode {given!r}", hint=f"choose one of {', '.join(modes)}")
+    told = modes.get(stated or "")
+    if given and told and given != told:
+        raise ConfigError(f"{path}: made for resize mode {told}, not {given}", hint="leave --resize-mode out")
+    mode = told or modes.get(given or "") or mode_in_name(path)
+    if mode is None:
+        from uhd.models.reference_checkpoint import default_resize_mode
+
+        mode = default_resize_mode(channels)
+    if input_channels(mode) != channels:
+        raise ConfigError(
+            f"{path}: resize mode {mode} makes {input_channels(mode)} channels, its input has {channels}",
+            hint="give the one that it was trained with as --resize-mode",
+        )
+    return mode
 
 
 def checked(path: Path, manifest: ModelManifest, record: ExportRecord, options: ModelOptions) -> ModelManifest:
