@@ -1,4 +1,4 @@
-"""The training commands that users of the reference have in their notes, as argument lists."""
+"""The commands that users of the reference have in their notes, as argument lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ def expand(text: str, variables: dict[str, str]) -> str:
 
 
 def training_commands(document: Path) -> list[list[str]]:
-    """The arguments after ``train.py`` of every command in the code blocks of a Markdown file, variables expanded."""
+    """See ``program_commands``."""
+    return program_commands(document, "train.py")
+
+
+def program_commands(document: Path, program: str) -> list[list[str]]:
+    """The arguments after ``program`` of every command in the code blocks of a Markdown file, variables expanded."""
     commands = []
     for block in re.findall(r"^```bash\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
         variables: dict[str, str] = {}
@@ -21,9 +26,9 @@ def training_commands(document: Path) -> list[list[str]]:
             assignment = re.fullmatch(r"\s*(\w+)=(\S*)\s*", line)
             if assignment:
                 variables[assignment[1]] = expand(assignment[2], variables)
-            words = shlex.split(expand(line, variables)) if "train.py" in line else []
-            if "train.py" in words:
-                commands.append(words[words.index("train.py") + 1 :])
+            words = shlex.split(expand(line, variables)) if program in line else []
+            if program in words:
+                commands.append(words[words.index(program) + 1 :])
     return commands
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def conv_nodes(traced: nn.Module, example: Tensor) -> list[str]:
     """Names, in call order, of the Conv nodes of ``traced``: ``/`` joined scopes of the modules called on the way.
 
-    A child of a Sequential is ``<sequential>.<index>``. Names are those before ``rename_depthwise``.
+    A child of a Sequential or of a list is ``<its parent>.<index>``. Names are those before ``rename_depthwise``.
     """
     scopes = _scopes(traced)
     stack: list[str] = []
@@ -41,6 +41,7 @@ def _scopes(root: nn.Module) -> dict[nn.Module, str]:
         if not path:
             continue
         parent_path, _, own = path.rpartition(".")
-        inside = isinstance(root.get_submodule(parent_path), nn.Sequential)
-        scopes[module] = f"{parent_path.rpartition('.')[2]}.{own}" if inside else own
+        parent = root.get_submodule(parent_path)
+        inside = isinstance(parent, nn.Sequential | nn.ModuleList)
+        scopes[module] = f"{scopes[parent]}.{own}" if inside else own
     return scopes

@@ -1,4 +1,4 @@
-"""``bench``: what the reference runtime costs, and what training does."""
+"""``bench``: what the reference runtime costs, what training does, and ONNX files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from uhd.host.bench_onnx import command as onnx_files
 from uhd.host.bench_train import command as train
 from uhd.host.ui import Steps, emit_json, human_bytes, print_table
 
@@ -16,15 +17,17 @@ Examples:
   python -m uhd.host bench runtime --model model.espdl --layers
   python -m uhd.host bench runtime --model model.espdl --onnx model.onnx --json
   python -m uhd.host bench train --json
+  python -m uhd.host bench onnx parts.onnx fast.onnx
 """
 
 
 @click.group("bench", epilog=EPILOG)
 def command() -> None:
-    """Measure the reference runtime, or training."""
+    """Measure the reference runtime, training, or ONNX files."""
 
 
 command.add_command(train)
+command.add_command(onnx_files)
 
 
 @command.command("runtime", epilog=EPILOG)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uhd.host.export_flags import choose_checkpoint, choose_flavour, published_flags
+from uhd.host.export_flags import check_files, choose_checkpoint, choose_flavour, published_flags
 from uhd.host.ui import emit_json, human_bytes, print_table, track
 
 if TYPE_CHECKING:
@@ -78,13 +78,11 @@ def command(
     **published: Any,
 ) -> None:
     """Write CHECKPOINT (.safetensors, or a published .pt) as ONNX."""
-    from uhd.errors import ConfigError
     from uhd.export.onnx_export import ExportOptions, export_onnx
 
     path = choose_checkpoint(checkpoint, published)
     chosen = choose_flavour(flavour, published)
-    if output.resolve() == path.resolve():
-        raise ConfigError(f"{output}: this would replace the checkpoint", hint="choose another --output")
+    check_files(path, output)
     options = ExportOptions(
         opset=opset,
         top_k=topk,
@@ -110,6 +108,12 @@ def command(
         emit_json(summary)
     else:
         _print(result, summary)
+    if dynamic_resize and manifest.resize_mode.endswith("yuv422"):
+        click.echo(
+            "note: where this file makes a packed picture smaller, U and V change places; hand it pictures of "
+            f"{manifest.input_height}x{manifest.input_width}, packed after resizing, for the mAP of the checkpoint",
+            err=True,
+        )
 
 
 def _load(path: Path, heads: int | None, *, strict: bool) -> tuple[Detector, ModelManifest, str]:

@@ -45,6 +45,22 @@ def choose_checkpoint(argument: Path | None, flags: Mapping[str, Any]) -> Path:
     return Path(named[0])
 
 
+def check_files(checkpoint: Path, output: Path) -> None:
+    """Raises ``ConfigError`` for an output that would replace what it is made of, ``ModelError`` for a file that is
+    itself made of a checkpoint."""
+    from uhd.errors import ConfigError, ModelError
+
+    beside = checkpoint.resolve().parent / f"{checkpoint.stem}.json"
+    for path, what in ((checkpoint, "checkpoint"), (beside, "manifest of the checkpoint")):
+        if output.resolve() == path.resolve():
+            raise ConfigError(f"{output}: this would replace the {what}", hint="choose another --output")
+    kind = {".onnx": "an ONNX file", ".espdl": "an .espdl file", ".tflite": "a LiteRT file"}.get(checkpoint.suffix)
+    if kind and checkpoint.is_file():
+        raise ModelError(
+            f"{checkpoint}: this is {kind}", hint="give the checkpoint that it was made of (.safetensors or .pt)"
+        )
+
+
 def choose_flavour(flavour: str | None, flags: Mapping[str, Any]) -> str:
     """The flavour by name or by flags; published commands without either mean ``post``.
 

@@ -98,7 +98,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the checkpoint ({error.strerror})") from None
+        raise ModelError(
+            f"{path}: cannot read the checkpoint ({error.strerror})", hint="give a .safetensors or a published .pt"
+        ) from None
 
 
 def _is_torch(data: bytes) -> bool:
@@ -110,4 +112,7 @@ def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return tensors_from_bytes(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: damaged, truncated, or not a safetensors file ({first_line(error)})") from None
+        raise ModelError(
+            f"{path}: damaged, truncated, or not a safetensors file ({first_line(error)})",
+            hint="copy it again; a checkpoint is a .safetensors or a published .pt",
+        ) from None

@@ -111,6 +111,11 @@ def _model(stored: Stored, source: str, heads: int | None, strict: bool) -> Dete
             raise ModelError(f"{source}: says architecture 'cnn', but holds the weights of none (no head.weight)")
         needed = "head.weight" in shapes
         config = infer_cnn(shapes, settings, _anchors(state, settings, "anchors", source) if needed else [], source)
+    elif arch == "ultratinyod" and not any(key.startswith(("backbone.", "head.")) for key in shapes):
+        first = next(iter(shapes))
+        raise ModelError(
+            f"{source}: weights of another project ({first}, ...)", hint=f"this reads {', '.join(CONFIGS)}"
+        )
     elif arch == "ultratinyod":
         config = infer_config(shapes, settings, _anchors(state, settings, "head.anchors", source), source)
     else:
