@@ -104,7 +104,9 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Quantize an ONNX file (parts flavour) or a checkpoint to MODEL_TARGET.espdl, with its manifest beside it.
+    """Quantize an ONNX file or a checkpoint to MODEL_TARGET.espdl, with its manifest beside it.
+
+    An ONNX file may be of any flavour: what lies behind the head's maps is left out.
 
     MODEL is never written to. Equal inputs give equal bytes.
     """

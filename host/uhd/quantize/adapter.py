@@ -80,7 +80,7 @@ def quantize_onnx(
     export_anchors: bool = False,
     exponents: Exponents | None = None,
 ) -> ModelManifest:
-    """Quantize a parts ONNX; write ``output`` (.espdl) and its manifest ``<output stem>.json``.
+    """Quantize an ONNX file of any flavour; write ``output`` (.espdl) and its manifest ``<output stem>.json``.
 
     ``calibration`` is float32 [N, C, H, W] in 0..1; its first picture becomes the embedded test vector. ``preset`` is
     a ``Preset`` or its name. The other arguments are the fields of ``Settings``. Equal inputs give equal bytes.
