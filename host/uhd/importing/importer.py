@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 
 from uhd.errors import ConfigError, ModelError
@@ -25,7 +26,7 @@ from uhd.models.checkpoint import manifest_path, save_checkpoint
 from uhd.models.reference_checkpoint import Which
 from uhd.quantize.calibration import from_photos
 from uhd.quantize.maps import MAPS, Graph
-from uhd.quantize.source import Source, agreed_manifest, manifest_of, read_source
+from uhd.quantize.source import Source, agreed_manifest, manifest_of, read_source, run_float
 
 #: What to make of a file: a checkpoint, an ONNX file with a manifest, or the first that is possible.
 Kind = Literal["auto", "checkpoint", "onnx"]
@@ -177,6 +178,7 @@ def _copy_onnx(path: Path, output: Path, resize_mode: str | None, notes: tuple[s
     source = read_source(path)
     mode, how = colours_of(source, resize_mode)
     manifest = agreed_manifest(source, manifest_of(source, mode))
+    run_float(source, np.random.default_rng(0).random(source.shape[1:], dtype=np.float32))
     model = onnx.load(path)
     kept = [prop for prop in model.metadata_props if prop.key != MANIFEST_KEY]
     del model.metadata_props[:]
@@ -185,4 +187,6 @@ def _copy_onnx(path: Path, output: Path, resize_mode: str | None, notes: tuple[s
     with _writing(output):
         write_bytes(output, model.SerializeToString(deterministic=True))
     findings = (Finding("resize mode", mode, how), Finding("score mode", manifest.score_mode, "from the graph"))
-    return Imported(path, output, "onnx", manifest, findings, (*notes, *source.notes), "the graph is copied as it is")
+    return Imported(
+        path, output, "onnx", manifest, findings, (*notes, *source.notes), "the graph is copied as it is, and runs"
+    )

@@ -50,9 +50,12 @@ class Net:
                 self._readers[name].append(node)
 
     def constant(self, tensor: str) -> FloatArray | None:
-        """The value of a constant tensor; None for one that is computed."""
+        """The value of a constant tensor; None for one that is computed. Raises ``StrangerError`` for a damaged one."""
         found = self._constants.get(tensor)
-        return None if found is None else np.asarray(numpy_helper.to_array(found), np.float32)
+        try:
+            return None if found is None else np.asarray(numpy_helper.to_array(found), np.float32)
+        except (ValueError, TypeError):
+            raise StrangerError(f"constant {tensor} holds no numbers of its shape") from None
 
     def maker(self, tensor: str) -> onnx.NodeProto:
         """The node that computes ``tensor``. Raises ``StrangerError`` for an input or a constant."""

@@ -44,10 +44,11 @@ def compare(model: UltraTinyOD, source: Source) -> Comparison:
         with torch.no_grad():
             found = model.maps(torch.from_numpy(picture), list(source.maps))
         maps = {name: values.numpy() for name, values in found.items()}
-        for output, got in zip(cut.graph.output, run_onnx(cut, picture), strict=True):
+        for output, got in zip(cut.graph.output, _run(cut, picture, source), strict=True):
             worst_map = max(worst_map, _difference(np.abs(maps[output.name] - got), got))
         if decodes(whole):
-            worst_box = max(worst_box, _box_difference(model, maps, whole, picture))
+            outputs = dict(zip((out.name for out in whole.graph.output), _run(whole, picture, source), strict=True))
+            worst_box = max(worst_box, _box_difference(model, maps, outputs))
     if not max(worst_map, worst_box) <= TOLERANCE:
         what = "boxes" if worst_map <= TOLERANCE else "maps"
         raise ModelError(
@@ -56,6 +57,14 @@ def compare(model: UltraTinyOD, source: Source) -> Comparison:
             hint="keep the file as it is with --as onnx",
         )
     return Comparison(worst_map, worst_box if decodes(whole) else None)
+
+
+def _run(model: onnx.ModelProto, picture: FloatArray, source: Source) -> list[FloatArray]:
+    try:
+        return run_onnx(model, picture)
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{source.path}: ONNX Runtime cannot run it ({reason})", hint="export it again") from None
 
 
 def decodes(model: onnx.ModelProto) -> bool:
@@ -68,14 +77,11 @@ def _difference(distance: FloatArray, values: FloatArray) -> float:
     return float(distance.max()) / max(1.0, float(np.abs(values).max()))
 
 
-def _box_difference(
-    model: UltraTinyOD, maps: dict[str, FloatArray], whole: onnx.ModelProto, picture: FloatArray
-) -> float:
+def _box_difference(model: UltraTinyOD, maps: dict[str, FloatArray], outputs: dict[str, FloatArray]) -> float:
     """How far the file's boxes, and scores where they come in one row, are from the nearest of the model's."""
     config = model.config
     anchors, scale = model.anchors.numpy(), model.wh_scale.detach().numpy()
     scores, boxes = decode_maps(maps, anchors, scale, config.resolved_score_mode, config.quality_power)
-    outputs = dict(zip((out.name for out in whole.graph.output), run_onnx(whole, picture), strict=True))
     if set(_BOX) <= outputs.keys():
         theirs, ours = np.stack([outputs[name].ravel() for name in _BOX], 1), boxes[0]
         return _difference(np.abs(theirs - ours), theirs)

@@ -122,11 +122,14 @@ def _load(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path}: cannot read the model ({error.strerror or error})", hint="check the path") from None
     except (DecodeError, ValueError) as error:
         raise ModelError(f"{path}: damaged, truncated, or not an ONNX file", hint="export it again") from error
+    # A text that is no UTF-8 comes as bytes.
+    if any(isinstance(text, bytes) for prop in model.metadata_props for text in (prop.key, prop.value)):
+        raise ModelError(f"{path}: damaged metadata", hint="export it again")
     if not model.graph.node:
         raise ModelError(f"{path}: damaged, truncated, or not an ONNX file (no operators)", hint="export it again")
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: not a sound ONNX model ({reason})", hint="export it again") from None
     return model
