@@ -102,11 +102,14 @@ def test_espdl_with_the_wrong_manifest_or_none(tmp_path: Path) -> None:
 def test_model_of_another_project(tmp_path: Path) -> None:
     """A classifier: sound ONNX, other outputs."""
     graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["images"], ["pooled"]), helper.make_node("Flatten", ["pooled"], ["probabilities"])],
+        [
+            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["probabilities"]),
+        ],
         "classifier",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 3])],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
     path = tmp_path / "classifier.onnx"

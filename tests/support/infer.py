@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from uhd.host.samples import sample_photos, sample_scene
@@ -28,3 +30,14 @@ def nearest(rows: np.ndarray, wanted: np.ndarray) -> float:
         return 0.0
     far = np.abs(rows[:, None].astype(np.float64) - wanted[None]).max(-1)
     return float(max(far.min(0).max(), far.min(1).max()))
+
+
+def write_clip(path: Path, frames: int, *, fps: float = 25.0, size: tuple[int, int] = (320, 240)) -> Path:
+    """A film that pans over a sample picture; ``size`` is (width, height)."""
+    picture = _pictures()[0][..., ::-1]
+    big = cv2.resize(picture, (size[0] + 4 * frames, size[1]))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+    for index in range(frames):
+        writer.write(np.ascontiguousarray(big[:, 4 * index : 4 * index + size[0]]))
+    writer.release()
+    return path

@@ -66,7 +66,10 @@ class Video:
 
 
 class Recorder:
-    """Writes a film, which is complete whenever the context ends, by an error too. ``frames`` were written."""
+    """Writes a film, which is complete whenever the context ends, by an error too. ``frames`` were written.
+
+    The codecs want even sizes: of an odd one the last row or column is missing.
+    """
 
     def __init__(self, path: Path, fps: float) -> None:
         """Raises ``ConfigError`` for an ending that is no film's."""
