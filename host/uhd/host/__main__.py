@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "bridge": "Pass on what a device sees: JSON lines, websocket, MQTT, files.",
     "replay": "Play a recording of a link: events, a summary, its mAP.",
     "devices": "List the boards on this machine, and what runs on them.",
-    "demo": "Draw the boxes a model finds on photos.",
+    "demo": "Draw the boxes a model finds on photos, videos, a camera.",
     "train": "Train a detector on a folder of labelled photos.",
     "dataset": "Check, show or convert labelled photos.",
     "import": "Make a checkpoint of a published .pt or ONNX file.",
