@@ -129,7 +129,7 @@ class Stream:
         if not self._controls.help:
             return picture
         copy = picture.copy()
-        write_lines(copy, HELP)
+        write_lines(copy[copy.shape[0] // 3 :], HELP)  # below the status
         return copy
 
     def _save(self, picture: Frame) -> None:
