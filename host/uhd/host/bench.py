@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from uhd.host.bench_onnx import command as onnx_files
+from uhd.host.bench_search import command as search
 from uhd.host.bench_train import command as train
 from uhd.host.ui import Steps, emit_json, human_bytes, print_table
 
@@ -27,6 +28,7 @@ def command() -> None:
 
 
 command.add_command(train)
+command.add_command(search)
 command.add_command(onnx_files)
 
 

@@ -36,6 +36,7 @@ Kill it at any time: the same command goes on where it was.
 @click.option("--max-sram", metavar="SIZE", help="Most bytes of SRAM for activations.  [default: what the board has]")
 @click.option("--calib-steps", default=256, show_default=True, help="Photos to calibrate on, spread over the folder.")
 @click.option("--tqt-steps", default=100, show_default=True, metavar="N", help="Steps of TQT where it is tried; 0: no.")
+@click.option("--algorithms", default="kl,minmax,percentile,mse", show_default=True, help="Calibrations to try.")
 @click.option("--candidates", default=120, show_default=True, type=click.IntRange(min=1),
               help="About how many to measure; all base settings and single operators come first.")  # fmt: skip
 @click.option("--processes", default=2, show_default=True, type=click.IntRange(1, 64), help="How many at a time.")
@@ -51,6 +52,7 @@ def command(
     max_sram: str | None,
     calib_steps: int,
     tqt_steps: int,
+    algorithms: str,
     candidates: int,
     processes: int,
     as_json: bool,
@@ -84,6 +86,9 @@ def command(
         raise ConfigError("name one model", hint="give --variant or --checkpoint")
     model = checkpoint or zoo.checkpoint_path(str(variant))
     plan_sram = _bytes(max_sram) if max_sram else BOARDS[target].sram
+    tried = tuple(name.strip() for name in algorithms.split(","))
+    for name in tried:
+        Settings(target, algorithm=name, tqt_steps=tqt_steps).check()
     steps = Steps(4, quiet=as_json)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,7 @@ def command(
     steps.done(f"{len(inputs.networks)} photos, float mAP@0.5 {floating.map50:.4f}")
     steps.start(f"search    {len(journal.known)} candidates known")
     with crews.open_crew(work, processes) as crew:
-        plan = Plan(tqt_steps, trained, max_ms, plan_sram, candidates)
+        plan = Plan(tqt_steps, trained, max_ms, plan_sram, candidates, tried)
         found = search(plan, crew, journal, _Tell(steps))
     steps.done(f"{len(found.measured)} candidates")
     steps.start("winner")

@@ -78,10 +78,10 @@ def candidate_of(record: dict[str, Any]) -> Candidate:
     return Candidate(Base(**record["base"]), tuple(record["int16"]))
 
 
-def bases(tqt_steps: int, trained: bool) -> list[Base]:
+def bases(tqt_steps: int, trained: bool, algorithms: Sequence[str] = ALGORITHMS) -> list[Base]:
     """All base settings: calibration algorithm x equalization x TQT x bias correction; ``trained``: there is a trained
     grid, which leaves no room for equalization. Those that change no weights come first."""
-    grids = [Base(algorithm, equalize) for algorithm in ALGORITHMS for equalize in (False, True)]
+    grids = [Base(algorithm, equalize) for algorithm in algorithms for equalize in (False, True)]
     grids += [Base(TRAINED)] if trained else []
     changes = [(steps, bias) for steps in ((0, tqt_steps) if tqt_steps else (0,)) for bias in (False, True)]
     return [replace(grid, tqt_steps=steps, bias_correction=bias) for steps, bias in changes for grid in grids]

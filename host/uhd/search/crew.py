@@ -13,7 +13,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
+from uhd.device.compile import runtime_sources, twin_sources
 from uhd.espdl.reader import read_espdl
+from uhd.paths import build_root
 from uhd.quantize import child
 from uhd.quantize.grid import exponents_of
 from uhd.search.candidate import Base, Candidate
@@ -64,12 +66,24 @@ class Crew:
 def open_crew(folder: Path, count: int) -> Iterator[Crew]:
     """A crew that ends with the block. Raises ``ToolMissingError`` without esp-ppq."""
     child.require_esp_ppq()
+    _share_objects(folder / "build")
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(folder, os.getpid()))
     try:
         yield Crew(folder, count, pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _share_objects(build: Path) -> None:
+    """Link the compiled sources that know no model into another build folder, so that none is compiled again."""
+    stems = {source.stem for source in (*runtime_sources(), *twin_sources())}
+    store = build / "twin" / "objects"
+    store.mkdir(parents=True, exist_ok=True)
+    for file in (build_root() / "twin" / "objects").glob("*.o"):
+        if file.stem.rpartition("-")[0] in stems:
+            with contextlib.suppress(OSError):  # there already, or on another disk
+                (store / file.name).hardlink_to(file)
 
 
 def plain_file(folder: Path, base: Base) -> Path:

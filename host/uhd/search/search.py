@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from uhd.errors import ModelError
 from uhd.espdl.reader import read_espdl
+from uhd.quantize.job import ALGORITHMS
 from uhd.search.beam import Budget, Sensitivity, rank, search_beam, sensitivities
 from uhd.search.candidate import Base, Candidate, bases
 from uhd.search.compose import int16_groups
@@ -33,6 +34,7 @@ class Plan:
     max_ms: float | None
     max_sram: int
     candidates: int
+    algorithms: tuple[str, ...] = ALGORITHMS
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def search(plan: Plan, crew: Crew, journal: Journal, tell: Tell) -> Found:
         _measure_missing(what, list(dict.fromkeys(candidates)), crew, journal, tell)
         return [journal.known[candidate.key] for candidate in candidates]
 
-    everything = [Candidate(base) for base in bases(plan.tqt_steps, plan.trained)]
+    everything = [Candidate(base) for base in bases(plan.tqt_steps, plan.trained, plan.algorithms)]
     plain = [c for c in everything if c.base == c.base.plain]
     grids = [m for m in measure_all("base settings", plain) if not m.refused]
     _require_files([m.candidate.base for m in grids], crew)
