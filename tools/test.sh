@@ -6,6 +6,9 @@ set -euo pipefail
 # The viewer's page is tested in a browser; without one those tests are skipped.
 command -v chromium >/dev/null || command -v google-chrome >/dev/null || apt_install "a browser for the viewer's tests" chromium
 
+# The camera's window is tested on a virtual display; without one those tests are skipped.
+{ command -v Xvfb && command -v xdotool; } >/dev/null || apt_install "a display for the window's tests" xvfb xdotool
+
 # The machine's libraries must not fight over cores: two test processes, one thread each.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 

@@ -63,7 +63,7 @@ def run_photos(detector: Detector, target: str, photos: Sequence[Photo], artist:
     if bad:
         raise DataError(
             f"{len(bad)} of {len(found)} pictures could not be read, the first is {bad[0].photo.path}",
-            hint="the others are done; remove it or fetch it again",
+            hint="all others are done; remove it or fetch it again",
         )
 
 
@@ -164,6 +164,8 @@ def _print(
         (str(artist.path(item.photo)), len(item.rows), f"{item.rows[0, 0]:.2f}" if len(item.rows) else "-")
         for item in good
     ]
+    if not good:
+        return
     print_table(f"{detector.manifest.name} on {target}", rows[:_LINES], ("picture", "boxes", "best score"))
     if len(rows) > _LINES:
         click.echo(f"  ... and {len(rows) - _LINES} more")
