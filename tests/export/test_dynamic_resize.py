@@ -74,13 +74,12 @@ def test_what_verification_expects(mode: ResizeMode) -> None:
         np.testing.assert_array_equal(want, images[:, :, ::2, ::2])
 
 
-@pytest.mark.parametrize("flavour", ["parts", "fast"])
-def test_a_whole_model_takes_any_size(flavour: str) -> None:
+def test_a_whole_model_takes_any_size() -> None:
     config = UltraTinyODConfig(width=2, in_channels=1)
     manifest = ModelManifest(name="y", resize_mode="opencv_inter_nearest_y", input_height=32, input_width=40)
     model = with_recipe_weights(UltraTinyOD(config))
-    fixed = build(model, manifest, flavour, ExportOptions(batch=2))
-    free = build(model, manifest, flavour, ExportOptions(batch=2, dynamic_resize=True))
+    fixed = build(model, manifest, "fast", ExportOptions(batch=2), verify=False)
+    free = build(model, manifest, "fast", ExportOptions(batch=2, dynamic_resize=True))
     assert free.difference is not None
     dims = free.onnx.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == [2, 1, "H", "W"]

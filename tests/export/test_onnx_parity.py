@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("flavour", ["parts", "raw", "fast"])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("options", "flavour"), list(zip(OPTIONS, cycle(("parts", "raw", "fast")), strict=False)), ids=str
+)
 def test_file_equals_model(options: dict[str, Any], flavour: str) -> None:
     config = UltraTinyODConfig(width=4, residual=True, **options)
     built = build(with_recipe_weights(UltraTinyOD(config)), manifest_for(config, 48, 80), flavour)
