@@ -36,6 +36,7 @@ SHELVES = {
     "explain": 8,
     "infer": 8,
     "profile": 8,
+    "resizing": 9,
     "search": 9,
     "viewer": 9,
     "host": 10,

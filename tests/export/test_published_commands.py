@@ -139,7 +139,7 @@ def test_weights_that_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "1 missing (e.g. backbone.sppf.cv2.conv.weight)" in capsys.readouterr().out
 
 
-def test_packed_pictures_of_any_size_get_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_packed_pictures_of_any_size_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from support.golden import with_recipe_weights
     from uhd.manifest import ModelManifest
     from uhd.models.checkpoint import save_checkpoint
@@ -147,5 +147,11 @@ def test_packed_pictures_of_any_size_get_a_warning(tmp_path: Path, capsys: pytes
     path = tmp_path / "a.safetensors"
     config = UltraTinyODConfig(width=2, in_channels=2)
     save_checkpoint(path, with_recipe_weights(UltraTinyOD(config)), ModelManifest(name="a"))
-    assert main(["export", str(path), "--output", str(tmp_path / "a.onnx"), "--dynamic-resize"]) == 0
+    arguments = ["export", str(path), "--output", str(tmp_path / "a.onnx"), "--dynamic-resize"]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert "a: trained with opencv_inter_nearest_yuv422; a Resize of packed planes mixes U with V" in message
+    assert "resize outside: opencv (INTER_NEAREST, then COLOR_RGB2YUV_YUYV)" in message
+    assert not (tmp_path / "a.onnx").exists()
+    assert main([*arguments, "--allow-mismatch"]) == 0
     assert "U and V change places" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def samples(folder: Path) -> list[Sample]:
         ("parts", ExportOptions()),
         ("whole", ExportOptions(batch=2)),
         ("fast", ExportOptions(top_k=30, conf=0.02)),
-        ("post", ExportOptions(dynamic_resize=True)),
+        ("post", ExportOptions(dynamic_resize=True, allow_mismatch=True)),
     ],
 )
 def test_the_file_is_as_good_as_the_checkpoint(

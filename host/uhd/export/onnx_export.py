@@ -30,6 +30,7 @@ from uhd.export.postprocess import Post
 from uhd.export.record import FLAVOURS, ExportRecord, Flavour, Port
 from uhd.export.verify import TOLERANCE, largest_difference
 from uhd.files import atomic_path
+from uhd.image.deploy import check_deploy
 from uhd.manifest import ModelManifest
 from uhd.models.checkpoint import complete_manifest
 from uhd.models.detector import Detector
@@ -90,8 +91,9 @@ def export_onnx(
     head. ``verify`` runs the graph in ONNX Runtime beside the model, on noise; models that round activations are left
     out, as they may differ by whole steps. ``inspect`` is given the file before it gets its name, and may raise.
 
-    Raises ``ConfigError`` for an option out of range, ``ModelError`` if model and manifest disagree, the model has no
-    such flavour, the exporter broke the naming contract, or outputs differ; nothing is written then.
+    Raises ``ConfigError`` for an option out of range and for a Resize that cannot do what training did, ``ModelError``
+    if model and manifest disagree, the model has no such flavour, the exporter broke the naming contract, or outputs
+    differ; nothing is written then.
     """
     built = build(model, manifest, flavour, options, verify=verify)
     data = built.onnx.SerializeToString(deterministic=True)
@@ -142,6 +144,8 @@ def build(
     options = options or ExportOptions()
     known = options.check(flavour)
     check_architecture(model.config, known, options.opset, manifest.name)
+    if options.dynamic_resize and not options.allow_mismatch:
+        check_deploy(manifest.resize_mode, "graph", manifest.name)
     rows = options.top_k or manifest.top_k
     manifest = complete_manifest(model, manifest).model_copy(update={"top_k": rows})
     model = frozen(model)

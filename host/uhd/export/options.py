@@ -18,14 +18,16 @@ TRANSFORMER_OPSET = 14
 @dataclass(frozen=True)
 class ExportOptions:
     """``top_k``: rows of the flavours that give rows, None: the manifest's; ``conf``: below it their score is 0.
-    ``batch``: pictures that the file takes at once. ``dynamic_resize``: it takes pictures of any size. ``simplify``:
-    fold constants and shapes. ``decompose_bn``: normalisations that no convolution absorbs as Mul and Add."""
+    ``batch``: pictures that the file takes at once. ``dynamic_resize``: it takes pictures of any size;
+    ``allow_mismatch``: even where its Resize cannot give what training gave (``uhd.image.deploy``). ``simplify``: fold
+    constants and shapes. ``decompose_bn``: normalisations that no convolution absorbs as Mul and Add."""
 
     opset: int = DEFAULT_OPSET
     top_k: int | None = None
     conf: float = 0.0
     batch: int = 1
     dynamic_resize: bool = False
+    allow_mismatch: bool = False
     simplify: bool = True
     decompose_bn: bool = True
 

@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Show what integers do to each layer of a .espdl: noise, mAP, time.",
     "profile": "Count what a model costs; compare with a board's own times.",
     "bench": "Measure the reference runtime.",
+    "compare-resize": "Compare ways of making a photo smaller, and what they cost in mAP.",
     "release": "Ship a checkpoint with its .espdl files and measured mAP.",
 }
 

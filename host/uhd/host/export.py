@@ -49,6 +49,7 @@ Flavours:
 @click.option("--conf-thresh", default=0.0, show_default=True, help="Rows with a lower score have score 0.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures at a time.")
 @click.option("--dynamic-resize", is_flag=True, help="Take pictures of any size, resize in the graph.")
+@click.option("--allow-mismatch", is_flag=True, help="With it: even where that Resize cannot do what training did.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Compare with the model in ONNX Runtime.")
 @click.option(
     "--val",
@@ -70,6 +71,7 @@ def command(
     conf_thresh: float,
     batch_size: int,
     dynamic_resize: bool,
+    allow_mismatch: bool,
     verify: bool,
     val: Path | None,
     classes: str | None,
@@ -89,6 +91,7 @@ def command(
         conf=conf_thresh,
         batch=batch_size,
         dynamic_resize=dynamic_resize,
+        allow_mismatch=allow_mismatch,
         simplify=not published["no_simplify"],
         decompose_bn=not published["no_decompose_bn"],
     )

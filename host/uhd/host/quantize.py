@@ -228,9 +228,11 @@ def float_model(
     if path.suffix not in (".safetensors", ".pt", ".pth"):
         raise ConfigError(f"{path}: neither an .onnx file nor a checkpoint (.safetensors, .pt)")
     from uhd.export.onnx_export import export_onnx
+    from uhd.image.deploy import check_mode
     from uhd.models.checkpoint import load_ultratinyod
 
     network, manifest = load_ultratinyod(path)
+    check_mode(manifest.resize_mode, resize_mode, str(path))
     onnx = folder / f"{path.stem}.onnx"
     export_onnx(network, manifest, onnx, flavour="parts")
     return onnx, manifest
