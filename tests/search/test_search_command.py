@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -47,13 +48,13 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path, capsys: pytest.CaptureF
     output = tmp_path / "found"
     words = [
         "search", "--checkpoint", str(onnx), "--target", "esp32s3", "--photos", str(photos), "--val", str(photos),
-        "--output", str(output), "--calib-steps", "4", "--tqt-steps", "2", "--algorithms", "minmax",
-        "--candidates", "18", "--max-ms", "5",
+        "--output", str(output), "--calib-steps", "4", "--tqt-steps", "1", "--processes", "1", "--algorithms", "minmax",
+        "--candidates", "15", "--max-ms", "5",
     ]  # fmt: skip
     journal = output / "candidates.jsonl"
     kill_when(words, journal, 3)
     before = lines(journal)
-    assert 3 <= len(before) < 15 and (output / "work").exists() and not (output / "search.json").exists()
+    assert 3 <= len(before) < 13 and (output / "work").exists() and not (output / "search.json").exists()
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     after = lines(journal)
@@ -88,6 +89,8 @@ def test_a_search_that_is_killed_goes_on(tmp_path: Path, capsys: pytest.CaptureF
     assert "best int8" in text and shlex.join(said["command"]) in text and "chosen on one half" in text
     page = (output / "search.html").read_text()
     assert "predicted" in page and all(title in page for title in titles)
+    drawn = ElementTree.parse(output / "pareto.svg").getroot().iter("{http://www.w3.org/2000/svg}circle")  # noqa: S314
+    assert sum(1 for _ in drawn) == len(titles)
     assert main([*words, "--calib-steps", "5"]) == 2, "other pictures are another search"
 
 

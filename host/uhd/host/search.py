@@ -62,6 +62,7 @@ def command(
     Every candidate is quantized, compiled for this machine and run on all validation photos. Time and memory are
     predicted. Writes search.json, search.html, pareto.svg and the winner's .espdl with its manifest.
     """
+    import json
     import shlex
     import shutil
 
@@ -90,7 +91,9 @@ def command(
     for name in tried:
         Settings(target, algorithm=name, tqt_steps=tqt_steps).check()
     steps = Steps(4, quiet=as_json)
-    work = output / "work"
+    work, known = output / "work", output / "candidates.jsonl"
+    if not known.exists():
+        shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     steps.start(f"read      {model}")
     onnx, manifest = float_model(model, work, None, None)
@@ -103,7 +106,7 @@ def command(
         onnx, manifest, target, pictures.array, pictures.description, load_split(val), lambda what, done, total: None
     )
     inputs.save(work / crews.INPUTS)
-    journal = Journal(output / "candidates.jsonl", inputs.digest() | {"tqt_steps": tqt_steps})
+    journal = Journal(known, inputs.digest() | {"tqt_steps": tqt_steps})
     steps.done(f"{len(inputs.networks)} photos, float mAP@0.5 {floating.map50:.4f}")
     steps.start(f"search    {len(journal.known)} candidates known")
     with crews.open_crew(work, processes) as crew:
@@ -121,8 +124,6 @@ def command(
     tags = [f"target {target}", f"{len(inputs.networks)} photos", f"calibrated on {pictures.description}"]
     write_svg(output / "pareto.svg", floating, found)
     write_page(output / "search.html", manifest.name, tags, floating, found, line)
-    import json
-
     write_text(output / "search.json", json.dumps(content, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(work)
     steps.done(str(output / "search.html"))
@@ -164,6 +165,8 @@ def _print(name: str, floating: Figures, found: Found, line: str) -> None:
     rows: list[tuple[Any, ...]] = [*result.table(floating, found)]
     budget = f"{found.budget.max_ms:.1f} ms predicted, {found.budget.max_sram:,} B of SRAM"
     print_table(f"{name}: {len(found.measured)} candidates, budget {budget}", rows, result.HEADER)
+    if found.int16_refused:
+        click.echo(f"no int16 operators were tried: {found.int16_refused}")
     check = result.cross_check(floating, found)
     if check is None or found.winner is None:
         click.echo("nothing is within the budget: the front says what there is")

@@ -9,11 +9,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeVar
 
 from uhd.device.compile import runtime_sources, twin_sources
+from uhd.errors import ConfigError, ModelError, UhdError
 from uhd.espdl.reader import read_espdl
 from uhd.paths import build_root
 from uhd.quantize import child
@@ -47,19 +48,24 @@ class Crew:
         """
         self._all([self._pool.submit(_measure, candidate) for candidate in candidates], heard)
 
-    def prepare_int16(self, equalize: bool) -> None:
-        """Make the file whose grid serves all int16 operators, unless it is there."""
+    def prepare_int16(self, equalize: bool) -> str:
+        """Make the file whose grid serves all int16 operators, unless it is there; returns why there can be none."""
+        said: list[str] = []
         if not int16_file(self.folder, equalize).exists():
-            self._all([self._pool.submit(_prepare_int16, equalize)], lambda nothing: None)
+            self._all([self._pool.submit(_prepare_int16, equalize)], said.append)
+        return "".join(said)
 
     def _all(self, futures: list[Future[T]], heard: Callable[[T], None]) -> None:
         try:
             for future in as_completed(futures):
                 heard(future.result())
-        except BaseException:
+        except BrokenExecutor:
+            raise UhdError(
+                "a process of the search has ended", hint="give the same command again: it goes on"
+            ) from None
+        finally:
             for future in futures:
                 future.cancel()
-            raise
 
 
 @contextlib.contextmanager
@@ -137,5 +143,9 @@ def _measure(candidate: Candidate) -> Measured:
     return found
 
 
-def _prepare_int16(equalize: bool) -> None:
-    quantize_all_int16(_inputs, equalize, int16_file(_folder, equalize))
+def _prepare_int16(equalize: bool) -> str:
+    try:
+        quantize_all_int16(_inputs, equalize, int16_file(_folder, equalize))
+    except (ConfigError, ModelError) as reason:
+        return str(reason)
+    return ""

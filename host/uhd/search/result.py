@@ -94,6 +94,7 @@ def as_dict(floating: Figures, found: Found, command: Sequence[str], photos: int
         "cross_check": {"chosen": list(check.titles), "losses": list(check.losses), "loss": check.loss}
         if check
         else None,
+        "int16_refused": found.int16_refused,
         "sensitivities": [vars(s) | {"gain": s.gain} for s in found.sensitivities],
         "candidates": [summary(floating, measured) for measured in found.measured],
         "predicted_by": "uhd.predict, weights in PSRAM; not measured on a chip",

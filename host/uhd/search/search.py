@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from uhd.errors import ModelError
 from uhd.espdl.reader import read_espdl
@@ -39,12 +39,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Found:
-    """``measured``: all candidates, in an order that depends on nothing but the input. ``int8``: the best base."""
+    """``measured``: all candidates, in an order that depends on nothing but the input. ``int8``: the best base.
+    ``int16_refused``: why no int16 operator was tried; empty if they were."""
 
     measured: tuple[Measured, ...]
     int8: Measured
     budget: Budget
     sensitivities: tuple[Sensitivity, ...]
+    int16_refused: str = ""
 
     @property
     def winner(self) -> Measured | None:
@@ -87,16 +89,19 @@ def search(plan: Plan, crew: Crew, journal: Journal, tell: Tell) -> Found:
     int8 = ran[0]
     budget = Budget(plan.max_ms or DEFAULT_RATIO * int8.predicted_ms, plan.max_sram)
     # int16 is chosen on the weights as calibrated: to train them for every set would take most of the time.
-    root = journal.known[Candidate(replace(int8.candidate.base, tqt_steps=0)).key]
-    names = int16_groups(read_espdl(crew.plain_file(root.candidate.base)))
-    crew.prepare_int16(root.candidate.base.equalize)
-    found = sensitivities(root, names, measure_all)
-    search_beam(root, names, found, budget, max(0, plan.candidates - len(order) - FINALISTS), measure_all)
-    if int8.candidate.base != root.candidate.base:
+    untrained = [m for m in ran if not m.candidate.base.tqt_steps]
+    root = min(untrained, key=lambda m: (m.candidate.base.plain != int8.candidate.base.plain, *rank(m)))
+    refused = crew.prepare_int16(root.candidate.base.equalize)
+    found: list[Sensitivity] = []
+    if not refused:
+        names = int16_groups(read_espdl(crew.plain_file(root.candidate.base)))
+        found = sensitivities(root, names, measure_all)
+        search_beam(root, names, found, budget, max(0, plan.candidates - len(order) - FINALISTS), measure_all)
+    if int8 is not root:
         mixed = [journal.known[key] for key, candidate in order.items() if candidate.int16]
         finalists = sorted((m for m in mixed if budget.allows(m)), key=rank)[:FINALISTS]
         measure_all("finalists", [Candidate(int8.candidate.base, m.candidate.int16) for m in finalists])
-    return Found(tuple(journal.known[key] for key in order), int8, budget, tuple(found))
+    return Found(tuple(journal.known[key] for key in order), int8, budget, tuple(found), refused)
 
 
 def _measure_missing(what: str, candidates: Sequence[Candidate], crew: Crew, journal: Journal, tell: Tell) -> None:
