@@ -28,6 +28,7 @@ SHELVES = {
     "zoo": 4,
     "quantize": 5,
     "importing": 6,
+    "litert": 6,
     "train": 6,
     "codegen": 6,
     "predict": 7,

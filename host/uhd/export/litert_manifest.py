@@ -49,6 +49,7 @@ class LiteRTFile(Strict):
     calibration_sha256: str | None = None
     compared: str = Field(description="pictures that it was run on beside the ONNX file")
     differences: dict[str, float] = Field(description="largest difference from the ONNX file's map, by map")
+    mean_differences: dict[str, float] = Field(description="mean of the differences' sizes, by map")
     accuracy: list[Accuracy] = []
 
 

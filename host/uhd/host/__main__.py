@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "import": "Make a checkpoint of a published .pt or ONNX file.",
     "export": "Write a checkpoint as ONNX.",
     "quantize": "Quantize an ONNX file or checkpoint to .espdl.",
+    "litert": "Convert an ONNX file or checkpoint to TFLite files.",
     "espdl": "Inspect or run a .espdl file.",
     "search": "Find the quantization with the most mAP under a budget of time and memory.",
     "explain": "Show what integers do to each layer of a .espdl: noise, mAP, time.",
