@@ -112,7 +112,7 @@ def forecast_lines(made: Rewritten) -> list[str]:
     from uhd.predict.chips import chip
 
     found = forecast(made)
-    if found is None or not (made.splits or made.padded):
+    if found is None or not (made.splits or made.padded or made.merged):
         return []
     board = chip(found.target)
     return [

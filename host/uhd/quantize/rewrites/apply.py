@@ -18,6 +18,7 @@ from uhd.espdl.reader import read_espdl
 from uhd.manifest import ModelManifest
 from uhd.quantize.adapter import Progress, Report, check_output, quantize_with_report, write_files
 from uhd.quantize.calibration import from_scenes
+from uhd.quantize.rewrites.merge import merge_requantizations
 from uhd.quantize.rewrites.names import Names, shorten_names
 from uhd.quantize.rewrites.pad import pad_channels
 from uhd.quantize.rewrites.proof import Proof, prove
@@ -33,7 +34,8 @@ PROOF_SCENES = 2
 @dataclass(frozen=True)
 class Options:
     """``filter_limit``: bytes of a filter above which it is split (0: none is). ``pad_channels``: to whole vector
-    registers. ``short_names``: numbers instead of names. ``test_vectors``: keep the embedded ones."""
+    registers. ``short_names``: numbers instead of names. ``test_vectors``: keep the embedded ones. With one of the
+    first two, equal changes of width are merged, too."""
 
     filter_limit: int = 0
     pad_channels: bool = False
@@ -44,12 +46,14 @@ class Options:
 @dataclass(frozen=True)
 class Rewritten:
     """``data``: the new file. ``after`` is what it holds; ``before``, what the old one held. ``padded``: the channels
-    that padded tensors of ``before`` have there. ``names``: empty unless shortened. ``proof``: what was compared."""
+    that padded tensors of ``before`` have there. ``merged``: tensors that are gone, and those equal to them.
+    ``names``: empty unless shortened. ``proof``: what was compared."""
 
     data: bytes
     before: EspdlModel
     after: EspdlModel
     padded: Mapping[str, int]
+    merged: Mapping[str, str]
     splits: tuple[Split, ...]
     names: Names
     proof: Proof
@@ -79,16 +83,17 @@ def rewrite(
     before = read_espdl(data, target)
     document = read_document(data)
     graph = document["graph"]
+    merged = merge_requantizations(document) if options.filter_limit or options.pad_channels else {}
     padded = pad_channels(document, target) if options.pad_channels else {}
     splits = split_filters(document, options.filter_limit) if options.filter_limit else ()
     dropped = [] if options.test_vectors else [part for part in ("test_inputs", "test_outputs") if graph.pop(part, [])]
     names = shorten_names(document) if options.short_names else Names({}, {})
-    if not (padded or splits or dropped or options.short_names):
-        return Rewritten(data, before, before, {}, (), names, Proof(0, 0, 0))
+    if not (merged or padded or splits or dropped or options.short_names):
+        return Rewritten(data, before, before, {}, {}, (), names, Proof(0, 0, 0))
     made = write_document(document)
     after = read_espdl(made, target)
-    proof = prove(before, after, splits, pictures, progress, names, padded)
-    return Rewritten(made, before, after, padded, splits, names, proof)
+    proof = prove(before, after, splits, pictures, progress, names, padded, merged)
+    return Rewritten(made, before, after, padded, merged, splits, names, proof)
 
 
 def rewritten_manifest(manifest: ModelManifest, made: Rewritten) -> ModelManifest:
@@ -109,6 +114,8 @@ def rewrites_of(made: Rewritten) -> list[str]:
     """What was done, one line each, for the manifest."""
     activations = [name for name in made.padded if made.before.tensors[name].data is None]
     lines = [f"channels of {len(activations)} activations padded to whole blocks"] if activations else []
+    if made.merged:
+        lines.append(f"repeated changes of width left out: {len(made.merged)}")
     lines += [
         f"{split.operator}: filter of {split.filter_bytes} bytes split into {len(split.parts)} convolutions"
         for split in made.splits

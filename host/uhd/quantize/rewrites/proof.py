@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,20 +43,22 @@ def prove(
     progress: Callable[[str, int, int], None] | None = None,
     names: Names | None = None,
     padded: Collection[str] = (),
+    merged: Mapping[str, str] | None = None,
 ) -> Proof:
     """Compare a model with its rewritten form, ``pictures`` being float32 [N, C, H, W] in 0..1.
 
     Constants are compared one by one, because equal ones on an equal grid give equal sums whatever the picture shows;
     the pictures test how the pieces are put together. ``names``: those of ``after``, where they were shortened.
     ``padded``: tensors of ``before`` that have more channels in ``after``; what was added to constants must be 0.
+    ``merged``: tensors of ``before`` that are gone, each with one that must be equal to it.
     Raises ``ModelError`` at the first integer or exponent that differs.
     """
-    names = names or Names({}, {})
+    names, merged = names or Names({}, {}), merged or {}
     ends = [(model.target, model.inputs, model.outputs) for model in (before, after)]
     if ends[0] != ends[1]:
         raise ModelError("the rewritten model has other inputs or outputs", hint=_HINT)
-    constants = _compare_constants(before, after, splits, names, padded)
-    shared = _shared(before, after, splits, names, padded)
+    constants = _compare_constants(before, after, splits, names, padded, merged)
+    shared = _shared(before, after, splits, names, padded, merged)
     values = 0
     for index, picture in enumerate(pictures):
         if progress is not None:
@@ -78,12 +80,20 @@ def prove(
 
 
 def _shared(
-    before: EspdlModel, after: EspdlModel, splits: Sequence[Split], names: Names, padded: Collection[str]
+    before: EspdlModel,
+    after: EspdlModel,
+    splits: Sequence[Split],
+    names: Names,
+    padded: Collection[str],
+    merged: Mapping[str, str],
 ) -> dict[str, tuple[str, ...]]:
     """The activations of ``before``, each with the tensor or the pieces that ``after`` has for it."""
     old, new = ({name for node in model.nodes for name in node.outputs} for model in (before, after))
     pieces = {split.output: split.part_outputs for split in splits if split.merged}
-    shared = {name: tuple(names.tensors.get(part, part) for part in pieces.get(name, (name,))) for name in sorted(old)}
+    shared = {
+        name: tuple(names.tensors.get(part, part) for part in pieces.get(name, (merged.get(name, name),)))
+        for name in sorted(old)
+    }
     lost = [part for parts in shared.values() for part in parts if part not in new]
     if lost:
         raise ModelError(f"the rewritten model lacks {', '.join(lost[:3])}", hint=_HINT)
@@ -99,13 +109,20 @@ def _shared(
 
 
 def _compare_constants(
-    before: EspdlModel, after: EspdlModel, splits: Sequence[Split], names: Names, padded: Collection[str]
+    before: EspdlModel,
+    after: EspdlModel,
+    splits: Sequence[Split],
+    names: Names,
+    padded: Collection[str],
+    merged: Mapping[str, str],
 ) -> int:
     """Constants of every operator, those of pieces joined; returns how many numbers were compared."""
     parts = {split.operator: split.parts for split in splits}
     nodes = {node.name: node for node in after.nodes}
     compared = 0
     for node in before.nodes:
+        if node.outputs[0] in merged:
+            continue
         wanted = [names.operators.get(name, name) for name in parts.get(node.name, (node.name,))]
         pieces = [nodes[name] for name in wanted if name in nodes]
         grown = not {*node.inputs, *node.outputs}.isdisjoint(padded)
