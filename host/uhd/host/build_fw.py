@@ -184,7 +184,7 @@ def _placements(target: str, espdl: Path, everything: bool) -> dict[str, object]
 def _rows(summary: dict[str, object]) -> list[tuple[str, str]]:
     rows = []
     for key, value in summary.items():
-        if value is None:
+        if value is None or (key == "rewrites" and not value):
             continue
         rows.append((key, human_bytes(value) if key.endswith("_bytes") and isinstance(value, int) else str(value)))
     return rows
