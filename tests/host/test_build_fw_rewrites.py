@@ -107,15 +107,15 @@ def test_the_emulated_chip_does_too(component: Path) -> None:
 
 
 def test_what_the_command_says(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["build-fw", "--variant", "A", "--target", "esp32s3", "--split-filters", "--component-only",
+    words = ["build-fw", "--variant", "Z", "--target", "esp32s3", "--split-filters", "--component-only",
              "--component", str(root / "uhd_model")]  # fmt: skip
     assert main([*words, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["build"] == "A-esp32s3-speed-split48k" and said["rewrites"] == 5
-    assert len(said["split"]["operators"]) == 5 and said["split"]["compared"]["constants"] > 700_000
-    assert said["split"]["predicted"]["before_ms"] > 1.9 * said["split"]["predicted"]["after_ms"]
+    assert said["build"] == "Z-esp32s3-speed-split48k" and said["rewrites"] == 1
+    assert len(said["split"]["operators"]) == 1 and said["split"]["compared"]["constants"] > 450_000
+    assert said["split"]["predicted"]["before_ms"] == pytest.approx(said["split"]["predicted"]["after_ms"])
     manifest = load_manifest(root / "uhd_model" / "manifest.json")
-    assert manifest.quantization is not None and len(manifest.quantization.rewrites) == 5
+    assert manifest.quantization is not None and len(manifest.quantization.rewrites) == 1
     assert manifest.quantization.espdl_sha256 == said["espdl_sha256"] == sha256_file(root / "uhd_model" / "model.espdl")
     assert Path(said["package"]).is_file()
 

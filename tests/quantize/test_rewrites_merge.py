@@ -55,9 +55,9 @@ def test_what_differs_in_grid_or_input_stays() -> None:
 
 def test_a_chain_is_merged_from_its_start() -> None:
     """A second pair behind the first: its inputs become the same only by merging."""
-    document = read_document(shipped("A", "precision").path.read_bytes())
+    document = read_document(shipped("R", "precision").path.read_bytes())
     graph = document["graph"]
-    (gone,) = merge_requantizations(read_document(shipped("A", "precision").path.read_bytes())).items()
+    (gone,) = merge_requantizations(read_document(shipped("R", "precision").path.read_bytes())).items()
     for index, name in enumerate(gone):
         node = next(node for node in graph["nodes"] if node["outputs"] == [name])
         value = next(value for value in graph["values"] if value["name"] == name)
