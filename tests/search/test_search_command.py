@@ -29,7 +29,8 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def kill_when(command: list[str], path: Path, count: int) -> None:
-    """Run ``command`` in a session of its own until ``path`` holds ``count`` candidates, then end its first process."""
+    """Run ``command`` in a session of its own until ``path`` holds ``count`` candidates, then end its first process;
+    all others have to end by themselves."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "host")}
     process = subprocess.Popen(
         [sys.executable, "-m", "uhd.host", *command], env=environment, stderr=subprocess.DEVNULL, start_new_session=True
@@ -39,6 +40,14 @@ def kill_when(command: list[str], path: Path, count: int) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    while time.monotonic() < until:  # the others see it and end
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("processes of a killed search live on")
 
 
 @pytest.mark.slow

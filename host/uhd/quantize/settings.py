@@ -62,7 +62,7 @@ class Settings:
     @property
     def weight_changes(self) -> tuple[str, ...]:
         """What is done to the weights, in words, for the manifest."""
-        changes = ("layerwise equalization",) if self.equalize else ()
+        changes: tuple[str, ...] = ("layerwise equalization",) if self.equalize else ()
         if self.tqt_steps:
             changes += (f"TQT: weights trained for {self.tqt_steps} steps at rate {self.tqt_rate:g}",)
         return (*changes, "bias correction") if self.bias_correction else changes

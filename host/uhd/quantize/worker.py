@@ -51,12 +51,19 @@ def _serve() -> int:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            folder = JobFolder(Path(line.rstrip("\n")))
-            _take_stdout(folder.log).close()
-            os._exit(_work(folder, answers))
+            code = 1
+            try:
+                folder = JobFolder(Path(line.rstrip("\n")))
+                _take_stdout(folder.log).close()
+                code = _work(folder, answers)
+            finally:  # at any price: an orderly end would wait for threads that a fork does not have
+                os._exit(code)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        answers.write(json.dumps({"ended": code}) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps({"ended": code}) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # nobody listens any more
+            os._exit(1)
     return 0
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,6 +121,7 @@ def _start(folder: Path, parent: int) -> None:
     """Of a process of the crew: it ends when its parent does, however that ended."""
     global _folder, _inputs
     os.environ["UHD_BUILD"] = str(folder / "build")
+    tempfile.tempdir = str(folder)  # what a killed process leaves goes with it
     _folder, _inputs = folder, load_inputs(folder / INPUTS)
     _open.enter_context(child.kept())  # until the process ends, and its pipe with it
 
