@@ -57,7 +57,7 @@ def test_files_sidecars_and_map(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     (accuracy,) = single.litert.accuracy
     assert (accuracy.data, accuracy.images, accuracy.engine) == ("scenes", 6, "litert")
-    assert accuracy.map50 == pytest.approx(said["onnx"]["map50"], abs=1e-6)
+    assert accuracy.map50 == pytest.approx(said["onnx"]["map50"], abs=1e-4)
     assert said["onnx"]["engine"] == "onnx"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.architectures import small
@@ -140,6 +140,7 @@ def test_without_ai_edge_litert_the_way_out_is_named(float_file: Path, monkeypat
         LiteRTModel(float_file)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["int8", "uint8", "int16"]),
     st.floats(2**-12, 4),

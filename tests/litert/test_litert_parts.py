@@ -68,6 +68,7 @@ def test_a_checkpoint_and_a_shipped_variant() -> None:
     assert model.manifest.variant == shipped and model.stem == zoo.checkpoint_path(shipped).stem
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.sampled_from(sorted(SUFFIXES)), min_size=1))
 def test_the_converters_command(kinds: set[Kind]) -> None:
     model, environment = utod(), Environment(Path("/env"))
@@ -79,7 +80,7 @@ def test_the_converters_command(kinds: set[Kind]) -> None:
     assert words[words.index("--quant_type") + 1] == "per-channel"
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.permutations(["box", "obj", "quality", "cls"]), st.integers(0, 1000), st.floats(0, 0.3))
 def test_outputs_are_matched_by_value(order: list[str], seed: int, noise: float) -> None:
     random = np.random.default_rng(seed)

@@ -118,7 +118,8 @@ def install(folder: Path | None = None, note: Note = lambda text: None) -> Envir
     log = build_root() / "logs" / "litert-install.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    _run([sys.executable, "-m", "venv", str(place)], log, note)
+    if not any(place.glob("lib/python*/site-packages/pip/__main__.py")):
+        _run([sys.executable, "-m", "venv", str(place)], log, note)
     pip = [str(environment.python), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     _run([*pip, "install", "--progress-bar", "off", REQUIREMENT], log, note)
     write_text(place / _STAMP, REQUIREMENT + "\n")
