@@ -132,7 +132,7 @@ def build(
     """
     folders = [*includes, RUNTIME / "include"]
     headers = [p for f in {*folders, *(s.parent for s in sources)} for p in f.rglob("*") if p.suffix in _HEADERS]
-    plain = [p for p in headers if RUNTIME in p.parents or CORE in p.parents]
+    plain = [p for p in headers if RUNTIME in p.parents or CORE in p.parents or _shadows(p, includes)]
     flags = [*toolchain.flags, *(f"-D{name}" for name in defines)]
     base = content_digest([toolchain.key, *flags], [])
     store = build_root() / "twin"
@@ -161,6 +161,12 @@ def build(
             )
         result.chmod(0o755)
     return result
+
+
+def _shadows(header: Path, includes: Sequence[Path]) -> bool:
+    """Whether a header in one of ``includes`` is found before one of the core or the runtime with its name."""
+    names = [header.relative_to(folder) for folder in includes if folder in header.parents]
+    return any((room / "include" / name).exists() for room in (RUNTIME, CORE) for name in names)
 
 
 def component_data(component: Path) -> list[Path]:
