@@ -127,7 +127,7 @@ def test_no_checkpoint_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_weights_that_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run" / "a.pt"
     write_small(path)
-    stored = torch.load(path)
+    stored = torch.load(path, weights_only=True)
     del stored["model"]["backbone.sppf.cv2.conv.weight"]
     stored["model"]["extra"] = torch.zeros(3)
     torch.save(stored, path)
