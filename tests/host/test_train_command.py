@@ -187,3 +187,10 @@ def test_cuda_that_is_not_there_becomes_the_cpu() -> None:
         assert not lines and config.device == "cuda:3"
     else:
         assert config.device == "cpu" and "no CUDA device here" in lines[0]
+
+
+def test_half_precision_is_left_out_on_a_cpu() -> None:
+    """There it takes ten times longer, and the published command lines all ask for it."""
+    config, lines = usable_device(TrainConfig(device="cpu", use_amp=True))
+    assert not config.use_amp and "use_amp is for GPUs" in lines[0]
+    assert usable_device(TrainConfig(device="cpu")) == (TrainConfig(device="cpu"), [])

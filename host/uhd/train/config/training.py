@@ -22,7 +22,7 @@ class Optimisation(Group):
     grad_clip_norm: float = weight(10.0, "largest gradient norm; 0 switches clipping off")
     use_ema: bool = switch("evaluate and keep an average of the weights", True)
     ema_decay: float = Field(default=0.9995, ge=0, lt=1, description="memory of that average")
-    use_amp: bool = switch("forward passes in half the precision")
+    use_amp: bool = switch("forward passes in half the precision, on a GPU only")
     amp_dtype: Literal["bfloat16", "float16"] = option("bfloat16", "what use_amp computes in")
     seed: int = count(42, "decides initialisation, order, augmentation and split", 0)
 
