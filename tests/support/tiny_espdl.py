@@ -141,9 +141,12 @@ def _quantize(
     from esp_ppq.api.setting import QuantizationSettingFactory
     from esp_ppq.log.logger import initialized_loggers
 
+    from uhd.quantize.haste import hasten
+
     for logger in initialized_loggers.values():  # they keep the stdout of their birth, which pytest may have closed
         for handler in logger._handlers.values():
             handler._fd = _SILENCE
+    hasten()
     torch.set_num_threads(1)
     shape = [d.dim_value for d in onnx.load(source).graph.input[0].type.tensor_type.shape.dim]
     images = [torch.from_numpy(rng.random(shape, dtype=np.float32)) for _ in range(count)]

@@ -115,6 +115,7 @@ def command(
     from uhd.errors import ConfigError
     from uhd.host.quantize_split import filter_limit as filter_limit_bytes
     from uhd.host.quantize_split import print_split, split_summary
+    from uhd.quantize import child
     from uhd.quantize.adapter import quantize_with_report
     from uhd.quantize.calibration import chosen_photos, from_photos
     from uhd.quantize.depthwise import expand_groups, int16_patterns
@@ -139,7 +140,7 @@ def command(
         raise ConfigError(
             f"{output}: its manifest would replace {path.with_suffix('.json')}", hint="choose another name"
         )
-    with tempfile.TemporaryDirectory(prefix="uhd-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="uhd-export-") as folder, child.kept():
         steps.start(f"read      {path}")
         onnx, manifest = float_model(path, Path(folder), resize_mode, manifest_path)
         if img_size and _size(img_size) != (manifest.input_height, manifest.input_width):

@@ -70,6 +70,7 @@ def command(
     from uhd.manifest import Accuracy
     from uhd.models.checkpoint import load_ultratinyod, save_checkpoint
     from uhd.paths import ZOO, build_root
+    from uhd.quantize import child
     from uhd.quantize.adapter import quantize_onnx
     from uhd.quantize.calibration import from_photos
 
@@ -107,30 +108,31 @@ def command(
     steps.done(f"mAP@0.5 {accuracy.map50:.4f}")
 
     images = from_photos(calibration, manifest, calibration_images)
-    for target in TARGETS:
-        for preset in PRESETS:
-            steps.start(f"quantize {target} {preset}")
-            path = folder / f"{name}_{target}_{preset}.espdl"
-            quantized = quantize_onnx(
-                onnx,
-                path,
-                target=target,
-                calibration=images.array,
-                calibration_note=images.description,
-                preset=preset,
-                manifest=manifest,
-            )
-            quantized, forecast = _split(path, quantized, images.array, limit if target != "c" else 0)
-            request = build.Request(letter, "qemu" if target == "c" else target, preset)
-            component = build.generate_component(
-                request, path, quantized, checkpoint, build_root() / "release" / f"{target}-{preset}" / "uhd_model"
-            )
-            accuracy = measure(TwinDetector(component, settings), quantized)
-            assert quantized.quantization is not None
-            quantization = quantized.quantization.model_copy(update={"accuracy": [accuracy]})
-            quantized.model_copy(update={"quantization": quantization}).save(path.with_suffix(".json"))
-            table.append((target, preset, accuracy.map50, accuracy.map50_95, forecast))
-            steps.done(f"{path.name}  mAP@0.5 {accuracy.map50:.4f}" + (f", {_told(forecast)}" if forecast else ""))
+    with child.kept():
+        for target in TARGETS:
+            for preset in PRESETS:
+                steps.start(f"quantize {target} {preset}")
+                path = folder / f"{name}_{target}_{preset}.espdl"
+                quantized = quantize_onnx(
+                    onnx,
+                    path,
+                    target=target,
+                    calibration=images.array,
+                    calibration_note=images.description,
+                    preset=preset,
+                    manifest=manifest,
+                )
+                quantized, forecast = _split(path, quantized, images.array, limit if target != "c" else 0)
+                request = build.Request(letter, "qemu" if target == "c" else target, preset)
+                component = build.generate_component(
+                    request, path, quantized, checkpoint, build_root() / "release" / f"{target}-{preset}" / "uhd_model"
+                )
+                accuracy = measure(TwinDetector(component, settings), quantized)
+                assert quantized.quantization is not None
+                quantization = quantized.quantization.model_copy(update={"accuracy": [accuracy]})
+                quantized.model_copy(update={"quantization": quantization}).save(path.with_suffix(".json"))
+                table.append((target, preset, accuracy.map50, accuracy.map50_95, forecast))
+                steps.done(f"{path.name}  mAP@0.5 {accuracy.map50:.4f}" + (f", {_told(forecast)}" if forecast else ""))
     if as_json:
         emit_json([
             {"target": target, "preset": preset, "map50": a, "map50_95": b, "predicted": vars(found) if found else None}

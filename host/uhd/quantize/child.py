@@ -77,10 +77,14 @@ def _start(argument: str, stdin: int, folder: Path) -> subprocess.Popen[str]:
 def kept() -> Iterator[None]:
     """While inside, one process quantizes all jobs of this one, each in a fork: loading esp-ppq takes seconds.
 
-    The files are those that ``run`` gives otherwise. Raises ``ToolMissingError`` without esp-ppq.
+    It loads while this process does something else. The files are those that ``run`` gives otherwise. Inside another
+    ``kept`` it changes nothing. Raises ``ToolMissingError`` without esp-ppq.
     """
     global _kept
     require_esp_ppq()
+    if _kept is not None:
+        yield
+        return
     with _start("--serve", subprocess.PIPE, Path.cwd()) as process:
         _kept = process
         try:

@@ -6,7 +6,6 @@ tensor again only where a weight before it has changed. The grid stays as calibr
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,11 +13,12 @@ import torch
 from esp_ppq.executor import TorchExecutor
 from esp_ppq.quantization.optim import BiasCorrectionPass, TrainedQuantizationThresholdPass
 
+from uhd.quantize.batches import BATCH, set_batch
 from uhd.quantize.calibration import spread
 from uhd.quantize.job import Job
 
-#: Pictures that the passes see, evenly spread, and how many at once.
-PICTURES, BATCH = 64, 16
+#: Pictures that the passes see, evenly spread.
+PICTURES = 64
 #: Operators that TQT trains together (esp-ppq's own value). A bias is corrected operator by operator, which is what
 #: esp-ppq recommends: with blocks of 4 an operator is corrected for errors that its predecessors no longer make.
 TRAINED_TOGETHER, CORRECTED_TOGETHER = 4, 1
@@ -33,8 +33,7 @@ def correct(graph: Any, job: Job, pictures: Any, progress: Callable[[str, int, i
         return
     batches = _batches(pictures)
     executor = _Remembering(graph, batches)
-    _set_batch(graph, len(batches[0]))
-    gc.freeze()  # the passes collect garbage again and again, and most of a second goes into what the imports made
+    set_batch(graph, len(batches[0]))
     if job.tqt_steps:
         progress("train weights", 0, 1)
         train = TrainedQuantizationThresholdPass(
@@ -46,23 +45,14 @@ def correct(graph: Any, job: Job, pictures: Any, progress: Callable[[str, int, i
         progress("correct biases", 0, 1)
         bias = BiasCorrectionPass(block_size=CORRECTED_TOGETHER, collecting_device="cpu")
         bias.optimize(graph=graph, dataloader=batches, executor=executor, collate_fn=None)
-    _set_batch(graph, 1)
+    set_batch(graph, 1)
 
 
 def _batches(pictures: Any) -> list[torch.Tensor]:
-    """Batches of equal size: a Resize holds its size as a constant."""
+    """Batches of equal size, for which the graph is made ready once."""
     chosen = torch.from_numpy(pictures[spread(len(pictures), PICTURES)])
     size = min(BATCH, len(chosen))
     return [chosen[first : first + size] for first in range(0, len(chosen) - size + 1, size)]
-
-
-def _set_batch(graph: Any, count: int) -> None:
-    for operation in graph.operations.values():
-        if operation.type == "Resize" and len(operation.inputs) == 4:
-            sizes = operation.inputs[3]
-            for tensor in (sizes.value, getattr(sizes, "stored_value", None)):
-                if tensor is not None and len(tensor):
-                    tensor[0] = count
 
 
 class _Remembering(TorchExecutor):  # type: ignore[misc]

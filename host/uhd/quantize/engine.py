@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from onnxsim import simplify
 
 from uhd.errors import ModelError
+from uhd.quantize.batches import ADDITIVE, BATCH, Batches, set_batch, takes_batches
 from uhd.quantize.corrections import correct
+from uhd.quantize.haste import hasten
 from uhd.quantize.job import Job, JobFolder
 from uhd.quantize.override import apply_exponents, separate_scales
 from uhd.quantize.passes import amend_exporter, amend_pipeline
@@ -37,26 +39,6 @@ Progress = Callable[[str, int, int], None]
 READING_TOLERANCE = 1e-3
 
 
-class _Batches:
-    """The calibration pictures one by one, in order, as often as esp-ppq asks; it reports each."""
-
-    def __init__(self, pictures: NDArray[np.float32], report: Callable[[], None]) -> None:
-        self._pictures = [torch.from_numpy(p[None].copy()) for p in pictures]
-        self._report = report
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for picture in self._pictures:
-            self._report()  # before, not after: esp-ppq drops the iterator with the last picture in hand
-            yield picture
-
-    @property
-    def first(self) -> torch.Tensor:
-        return self._pictures[0]
-
-
 def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[str, ...]]:
     """Do the job in ``folder`` and leave the .espdl there.
 
@@ -64,6 +46,7 @@ def quantize(folder: JobFolder, progress: Progress) -> tuple[Selection, tuple[st
     nothing, ``ModelError`` where esp-ppq lacks an operator or understands the float model otherwise than ONNX Runtime
     does, anything where esp-ppq fails.
     """
+    hasten()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     TensorQuantizationConfig._hash_seed = 0  # esp-ppq seeds the order of its scales with the clock
@@ -160,27 +143,28 @@ def _calibrate(graph: Any, job: Job, selection: Selection, pictures: NDArray[np.
     )
     quantizer = lib.Quantizer(platform, graph)
     quantizer.build_quant_pipeline = amend_pipeline(quantizer.build_quant_pipeline)
-    # Histogram algorithms look at every picture twice: first for the range, then for the histogram.
-    steps = max(2, len(pictures))  # esp-ppq refuses a single step
     used = {job.algorithm, job.int16_algorithm} if selection.int16 else {job.algorithm}
-    total = steps * (2 if used & {"kl", "mse"} else 1)
+    size = min(BATCH, len(pictures) // 2) if used <= ADDITIVE and takes_batches(graph, pictures) else 1
+    # Histogram algorithms look at every picture twice: first for the range, then for the histogram.
+    total = len(pictures) * (2 if used & {"kl", "mse"} else 1)
     done = 0
 
-    def report() -> None:
+    def report(count: int) -> None:
         nonlocal done
-        done += 1
+        done += count
         progress("calibrate", min(done, total), total)
 
     progress("calibrate", 0, total)
-    batches = _Batches(pictures, report)
+    batches = Batches(quantizer._graph, pictures, size, report)
     quantizer.quantize(
-        inputs=[batches.first],
+        inputs=[torch.from_numpy(pictures[:1].copy())],
         calib_dataloader=batches,
         executor=TorchExecutor(graph=quantizer._graph, device="cpu"),
         setting=setting,
-        calib_steps=steps,
+        calib_steps=max(2, len(batches)),  # esp-ppq refuses a single step
         collate_fn=lambda batch: batch,
     )
+    set_batch(quantizer._graph, 1)
     return quantizer._graph
 
 

@@ -47,6 +47,9 @@ def main(arguments: list[str]) -> int:
 def _serve() -> int:
     answers = _take_stdout(Path(os.devnull))
     import uhd.quantize.engine  # noqa: F401 - what takes seconds
+    from uhd.quantize.haste import hasten
+
+    hasten()
 
     for line in sys.stdin:
         child = os.fork()
