@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from uhd.train.config import TrainConfig, parse_train_config
 
 #: Nothing but the length: the rest of every command stands as written.
 SHORT = ["--epochs", "1", "--max-steps", "2", "--json"]
-WIDE = 128
-"""From this width on, a run writes hundreds of megabytes of state."""
+WIDE = 96
+WIDEST = 256
+"""Between these widths, a run writes hundreds of megabytes of state and shows nothing that the widest do not."""
+LONG = bool(os.environ.get("UHD_LONG"))
 
 
 def commands() -> list[list[str]]:
@@ -114,10 +117,13 @@ def run_as_written(arguments: list[str], scenes: Path, folder: Path) -> tuple[di
     return result, done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [pytest.param(a, id=name_of(a), marks=[pytest.mark.slow] if built_width(a) >= WIDE else []) for a in ALL],
-)
+def param(arguments: list[str]) -> Any:
+    middle = WIDE <= built_width(arguments) < WIDEST
+    marks = [pytest.mark.skipif(not LONG, reason="set UHD_LONG to run the widths in the middle")] if middle else []
+    return pytest.param(arguments, id=name_of(arguments), marks=marks)
+
+
+@pytest.mark.parametrize("arguments", [param(arguments) for arguments in ALL])
 def test_command_runs_as_written(
     arguments: list[str], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

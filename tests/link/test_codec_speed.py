@@ -18,7 +18,7 @@ from uhd.device.messages import MAX_PAYLOAD
 AIM = 50.0  # MB/s of payload
 LEAST = 0.5 * AIM
 COUNT = 100
-PATIENCE = 6.0  # seconds of trying, on a machine that has other things to do
+PATIENCE = 2.0  # seconds of trying, on a machine that has other things to do
 
 
 def payloads(kind: str) -> list[bytes]:

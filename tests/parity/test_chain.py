@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,9 @@ from uhd.device.qemu import QemuDevice
 from uhd.files import sha256_file
 from uhd.host.__main__ import main
 from uhd.paths import committed_component
+
+#: Through the emulator, at about ten a second. UHD_LONG takes all.
+PHOTOS = 960 if os.environ.get("UHD_LONG") else 120
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +82,10 @@ def test_scenes_give_the_same_boxes_everywhere(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.emu
-@pytest.mark.slow
-def test_three_hundred_photos(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_photos(capsys: pytest.CaptureFixture[str]) -> None:
     photos = shared_dir("data", "val")
-    report = run_json(capsys, "parity", "--photos", photos, "--limit", 300)
-    assert report["photos"] == 300 and report["exact"] is True
+    report = run_json(capsys, "parity", "--photos", photos, "--limit", PHOTOS)
+    assert report["photos"] == PHOTOS and report["exact"] is True
     engines = report["engines"]
     assert isinstance(engines, dict)
     assert engines["twin"]["map50"] == engines["qemu"]["map50"]
