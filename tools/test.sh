@@ -1,5 +1,9 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run every check. Extra arguments go to pytest: tools/test.sh -k link
+#
+# UHD_LONG=1           the long forms of some tests: all widths, all photos, 100,000 frames
+# UHD_SOAK_SECONDS=N   how long tests of endurance take
+# UHD_FUZZ_FILES=N     how many damaged .espdl files are read
 set -euo pipefail
 . "$(dirname "$0")/setup.sh"
 
