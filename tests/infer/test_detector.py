@@ -97,3 +97,22 @@ def test_rows_become_edges_inside_the_picture(rows: np.ndarray, width: int, heig
     found = [(b.score, b.class_name, b.x0, b.y0, b.x1, b.y1) for b in boxes_of(rows, width, height, ["person"])]
     assert [one[:2] for one in found] == [one[:2] for one in expected]
     assert np.allclose([one[2:] for one in found], [one[2:] for one in expected])
+
+
+def test_a_second_look_finds_weaker_boxes_only_where_there_are_no_others(detector: Detector) -> None:
+    own = detector.settings
+    pictures = sample_pictures()
+    try:
+        detector.choose(threshold=0.05)
+        scores = sorted(boxes[0].score for boxes in detector.many(pictures) if boxes)
+        assert len(scores) > 1 and scores[0] < scores[-1]
+        for threshold in (scores[-1], scores[0] * 1.2, min(1.0, scores[-1] * 1.2)):
+            detector.choose(threshold=threshold, second_look=False)
+            strict = detector.many(pictures)
+            detector.choose(threshold=max(0.05, threshold / 2))
+            lax = detector.many(pictures)
+            detector.choose(threshold=threshold, second_look=True)
+            assert detector.many(pictures) == [a or b for a, b in zip(strict, lax, strict=True)]
+            assert any(strict) or threshold > scores[-1]
+    finally:
+        detector.settings = own

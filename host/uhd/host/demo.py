@@ -47,6 +47,10 @@ _SCORE_MODES = ["obj_quality_cls", "quality_cls", "obj_cls", "obj_quality", "qua
 @click.option("--nms-iou", type=click.FloatRange(0, 1),
               help="IoU above which the weaker of two boxes is dropped. Default: the model's own.")  # fmt: skip
 @click.option("--topk", type=click.IntRange(1), help="Boxes a picture at most. Default: the model's own.")
+@click.option("--use-dynamic-threshold", is_flag=True,
+              help="Where nothing is found, half the threshold counts, not less than 0.05.")  # fmt: skip
+@click.option("--topk-before-conf", is_flag=True, help="Accepted: the best --topk are kept in any case.")
+@click.option("--swap-logit-samples", type=int, help="Accepted: outputs are told apart by their names.")
 @click.option(
     "--score-mode", type=click.Choice(_SCORE_MODES), help="Instead of the model's own, where it decodes raw maps."
 )

@@ -36,8 +36,9 @@ def open_demo_detector(stack: contextlib.ExitStack, options: Mapping[str, Any]) 
     else:
         detector, name = _on_target(stack, target, options, chosen), target
     detector.choose(
-        threshold=options["threshold"], nms_iou=options["nms_iou"], nms=options["use_nms"], limit=options["topk"]
-    )
+        threshold=options["threshold"], nms_iou=options["nms_iou"], nms=options["use_nms"], limit=options["topk"],
+        second_look=options["use_dynamic_threshold"],
+    )  # fmt: skip
     return detector, name
 
 

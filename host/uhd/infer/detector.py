@@ -63,14 +63,20 @@ class Detector:
         nms_iou: float | None = None,
         nms: bool = True,
         limit: int | None = None,
+        second_look: bool | None = None,
     ) -> None:
-        """Replace those settings that are given. Raises ``ConfigError`` for values out of range."""
+        """Replace those settings that are given. ``second_look``: where nothing is found, half the threshold counts.
+
+        Raises ``ConfigError`` for values out of range.
+        """
         for name, value in (("threshold", threshold), ("nms_iou", nms_iou)):
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} {value:g} is not in 0..1")
         if limit is not None and limit < 1:
             raise ConfigError(f"a limit of {limit} boxes leaves none")
-        given: dict[str, Any] = {"threshold": threshold, "nms_iou": nms_iou, "limit": limit}
+        given: dict[str, Any] = {
+            "threshold": threshold, "nms_iou": nms_iou, "limit": limit, "second_look": second_look,
+        }  # fmt: skip
         self.settings = replace(self.settings, **{key: value for key, value in given.items() if value is not None})
         if not nms:
             self.settings = replace(self.settings, nms_iou=None)
@@ -96,4 +102,12 @@ class Detector:
 
     def rows(self, pictures: Sequence[NDArray[Any]]) -> list[Rows]:
         """The same as rows [n,6] score, class, cx, cy, w, h, normalised to the picture and not cut at its edges."""
-        return self.engine.run([self.engine.prepare(picture) for picture in pictures], self.settings)
+        settings = self.settings
+        found = self.engine.run(
+            [self.engine.prepare(picture) for picture in pictures], replace(settings, threshold=settings.least)
+        )
+        if not settings.looks_twice:
+            return found
+        # Suppression goes by score, so what is above a threshold does not depend on what is below.
+        strong = [rows[rows[:, 0] >= settings.threshold] for rows in found]
+        return [best if len(best) else rows for best, rows in zip(strong, found, strict=True)]

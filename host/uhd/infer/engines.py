@@ -21,15 +21,30 @@ from uhd.manifest import ModelManifest
 Network = NDArray[Any]
 """The network input of one picture."""
 
+#: Scores below are noise, whatever the picture. The reference's value.
+LEAST_THRESHOLD = 0.05
+
 
 @dataclass(frozen=True)
 class Settings:
     """What counts as found: scores from ``threshold`` (0..1) on; ``nms_iou``: of two boxes of a class that overlap so
-    much the weaker is dropped (None: none is); at most ``limit`` boxes a picture."""
+    much the weaker is dropped (None: none is); at most ``limit`` boxes a picture. ``second_look``: where nothing is
+    found, half the threshold counts, though not less than ``LEAST_THRESHOLD``."""
 
     threshold: float
     nms_iou: float | None = 0.5
     limit: int = 100
+    second_look: bool = False
+
+    @property
+    def least(self) -> float:
+        """The lowest score that may count."""
+        return max(LEAST_THRESHOLD, self.threshold / 2) if self.looks_twice else self.threshold
+
+    @property
+    def looks_twice(self) -> bool:
+        """Whether a second look could find more."""
+        return self.second_look and self.threshold > LEAST_THRESHOLD
 
 
 class Engine(Protocol):
