@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhd.host.quantize_tuning import tuning, tuning_options
 from uhd.host.ui import Steps, emit_json, print_table, track
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Example:
   python -m uhd.host release --variant R --checkpoint runs/r/best.safetensors \\
+    --calibration photos/train --val photos/val --data-name "my photos, validation split"
+  python -m uhd.host release --variant A --checkpoint runs/a/best.safetensors --calib-algorithm percentile \\
+    --use-layerwise-equalization --tqt-steps 100 \\
     --calibration photos/train --val photos/val --data-name "my photos, validation split"
 """
 
@@ -37,6 +41,10 @@ LEAST_GAIN = 1.2
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Trained weights.")
 @click.option("--calibration", required=True, type=click.Path(path_type=Path), help="Folder of photos to calibrate on.")
 @click.option("--calibration-images", default=256, show_default=True, help="How many of them to use.")
+@click.option("--calib-algorithm", default="kl", show_default=True,
+              help="Range of int8 values: kl, minmax, percentile or mse.")  # fmt: skip
+@click.option("--use-layerwise-equalization", is_flag=True, help="Balance consecutive layers first.")
+@tuning_options
 @click.option("--val", required=True, type=click.Path(path_type=Path), help="Labelled photos to measure mAP on.")
 @click.option("--data-name", required=True, help="What the validation photos are, in words; goes into the manifest.")
 @click.option("--split-filters/--no-split-filters", default=True, show_default=True,
@@ -49,12 +57,15 @@ def command(
     checkpoint: Path,
     calibration: Path,
     calibration_images: int,
+    calib_algorithm: str,
+    use_layerwise_equalization: bool,
     val: Path,
     data_name: str,
     split_filters: bool,
     filter_limit: str | None,
     output: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Ship a checkpoint: weights, .espdl for every target and preset, and the measured mAP of each.
 
@@ -63,16 +74,18 @@ def command(
     changes no integer, which is checked; the predicted milliseconds go into the manifest.
     """
     from uhd.data.yolo import load_split
-    from uhd.device import build
-    from uhd.device.detectors import EVERY_SCORE, OnnxDetector, Settings, TwinDetector
+    from uhd.device import build, detectors
+    from uhd.device.detectors import EVERY_SCORE, OnnxDetector, TwinDetector
     from uhd.device.parity import run_parity
     from uhd.host.quantize_split import filter_limit as filter_limit_bytes
     from uhd.manifest import Accuracy
     from uhd.models.checkpoint import load_ultratinyod, save_checkpoint
     from uhd.paths import ZOO, build_root
     from uhd.quantize import child
-    from uhd.quantize.adapter import quantize_onnx
+    from uhd.quantize.adapter import quantize_with_report
     from uhd.quantize.calibration import from_photos
+    from uhd.quantize.presets import resolve_preset
+    from uhd.quantize.settings import Settings
 
     limit = filter_limit_bytes(filter_limit, split_filters)
     samples = load_split(val)
@@ -95,7 +108,7 @@ def command(
 
     steps.start(f"float    {checkpoint}")
     model, manifest = load_ultratinyod(checkpoint)
-    settings = Settings(EVERY_SCORE, manifest.nms_iou)
+    settings = detectors.Settings(EVERY_SCORE, manifest.nms_iou)
     name = f"ultratinyod_{letter.lower()}"
     onnx = build.float_onnx(checkpoint)
     accuracy = measure(OnnxDetector(onnx, manifest, settings), manifest)
@@ -113,15 +126,11 @@ def command(
             for preset in PRESETS:
                 steps.start(f"quantize {target} {preset}")
                 path = folder / f"{name}_{target}_{preset}.espdl"
-                quantized = quantize_onnx(
-                    onnx,
-                    path,
-                    target=target,
-                    calibration=images.array,
-                    calibration_note=images.description,
-                    preset=preset,
-                    manifest=manifest,
-                )
+                chosen = Settings(
+                    target, preset=resolve_preset(preset, letter), algorithm=calib_algorithm,
+                    equalize=use_layerwise_equalization, calibration_note=images.description, **tuning(**options),
+                )  # fmt: skip
+                quantized = quantize_with_report(onnx, path, images.array, manifest, chosen).manifest
                 quantized, forecast = _split(path, quantized, images.array, limit if target != "c" else 0)
                 request = build.Request(letter, "qemu" if target == "c" else target, preset)
                 component = build.generate_component(

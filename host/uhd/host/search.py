@@ -34,6 +34,7 @@ Kill it at any time: the same command goes on where it was.
 @click.option("--max-ms", type=click.FloatRange(0, min_open=True),
               help="Most predicted milliseconds.  [default: 1.3 times the best int8 model's]")  # fmt: skip
 @click.option("--max-sram", metavar="SIZE", help="Most bytes of SRAM for activations.  [default: what the board has]")
+@click.option("--rates", type=click.Path(path_type=Path), help="Predict times with these rates (see `profile`).")
 @click.option("--calib-steps", default=256, show_default=True, help="Photos to calibrate on, spread over the folder.")
 @click.option("--tqt-steps", default=100, show_default=True, metavar="N", help="Steps of TQT where it is tried; 0: no.")
 @click.option("--algorithms", default="kl,minmax,percentile,mse", show_default=True, help="Calibrations to try.")
@@ -50,6 +51,7 @@ def command(
     output: Path,
     max_ms: float | None,
     max_sram: str | None,
+    rates: Path | None,
     calib_steps: int,
     tqt_steps: int,
     algorithms: str,
@@ -65,12 +67,14 @@ def command(
     import json
     import shlex
     import shutil
+    from dataclasses import replace
 
     from uhd import zoo
     from uhd.data.yolo import load_split
     from uhd.errors import ConfigError
     from uhd.files import write_text
     from uhd.host.quantize import float_model
+    from uhd.predict.chips import chip_with
     from uhd.predict.memory import BOARDS
     from uhd.quantize.calibration import from_photos
     from uhd.quantize.settings import Settings
@@ -90,6 +94,7 @@ def command(
     tried = tuple(name.strip() for name in algorithms.split(","))
     for name in tried:
         Settings(target, algorithm=name, tqt_steps=tqt_steps).check()
+    chip_with(target, rates)  # before anything is computed
     steps = Steps(4, quiet=as_json)
     work, known = output / "work", output / "candidates.jsonl"
     if not known.exists():
@@ -105,6 +110,7 @@ def command(
     inputs, floating = prepare(
         onnx, manifest, target, pictures.array, pictures.description, load_split(val), lambda what, done, total: None
     )
+    inputs = replace(inputs, rates=rates.resolve() if rates else None)
     inputs.save(work / crews.INPUTS)
     journal = Journal(known, inputs.digest() | {"tqt_steps": tqt_steps})
     steps.done(f"{len(inputs.networks)} photos, float mAP@0.5 {floating.map50:.4f}")

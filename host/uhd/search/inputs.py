@@ -27,7 +27,8 @@ Rows = NDArray[np.float64]
 @dataclass(frozen=True)
 class Inputs:
     """``onnx``: the float model. ``calibration``: float32 [N, C, H, W] in 0..1. ``networks``: uint8 [P, H, W, C], the
-    validation photos as network inputs; ``truth``: their boxes; ``maps``: the float model's, [P, C, h, w] by name."""
+    validation photos as network inputs; ``truth``: their boxes; ``maps``: the float model's, [P, C, h, w] by name.
+    ``rates``: a board's own, to predict times with."""
 
     onnx: Path
     manifest: ModelManifest
@@ -37,6 +38,7 @@ class Inputs:
     networks: NDArray[np.uint8]
     truth: tuple[GroundTruth, ...]
     maps: dict[str, NDArray[np.float32]]
+    rates: Path | None = None
 
     @property
     def settings(self) -> Settings:
@@ -48,7 +50,8 @@ class Inputs:
         photos = hashlib.sha256(self.networks.tobytes())
         for size, boxes in self.truth:
             photos.update(repr(size).encode() + np.asarray(boxes, np.float64).tobytes())
-        return {
+        rates = {"rates_sha256": sha256_file(self.rates)} if self.rates else {}
+        return rates | {
             "float_sha256": sha256_file(self.onnx),
             "manifest_sha256": hashlib.sha256(self.manifest.dumps().encode()).hexdigest(),
             "target": self.target,
@@ -60,7 +63,7 @@ class Inputs:
         """Write everything to one .npz file."""
         boxes = [np.asarray(boxes, np.float64).reshape(-1, 5) for _, boxes in self.truth]
         text = {"onnx": str(self.onnx), "manifest": self.manifest.dumps(), "target": self.target}
-        text["calibration_note"] = self.calibration_note
+        text |= {"calibration_note": self.calibration_note, "rates": str(self.rates or "")}
         arrays: dict[str, Any] = {f"map_{name}": values for name, values in self.maps.items()}
         arrays |= {key: np.array(value) for key, value in text.items()}
         with atomic_path(path) as temporary:
@@ -84,6 +87,7 @@ def load_inputs(path: Path) -> Inputs:
             file["networks"],
             tuple(((int(h), int(w)), rows) for (h, w), rows in zip(file["sizes"], boxes, strict=True)),
             {name.removeprefix("map_"): file[name] for name in file.files if name.startswith("map_")},
+            Path(str(file["rates"])) if str(file["rates"]) else None,
         )
 
 

@@ -17,7 +17,7 @@ from uhd.errors import ConfigError, ModelError
 from uhd.espdl.model import EspdlModel
 from uhd.espdl.reader import read_espdl
 from uhd.manifest import ModelManifest
-from uhd.predict.chips import chip
+from uhd.predict.chips import chip_with
 from uhd.predict.latency import predict
 from uhd.predict.memory import memory_need
 from uhd.predict.workload import workload
@@ -49,15 +49,18 @@ def measure(inputs: Inputs, candidate: Candidate, keep: Path, exponents: Exponen
         found.left_out,
         found.halves,
         error,
-        *cost(model, keep),
+        *cost(model, keep, inputs.rates),
         seconds=time.monotonic() - started,
     )
 
 
-def cost(model: EspdlModel, file: Path) -> tuple[float, int]:
-    """(predicted milliseconds with weights in PSRAM, bytes of SRAM with the activations there) of a .espdl."""
+def cost(model: EspdlModel, file: Path, rates: Path | None = None) -> tuple[float, int]:
+    """(predicted milliseconds with weights in PSRAM, bytes of SRAM with the activations there) of a .espdl.
+
+    ``rates``: a board's own (``uhd.predict.rates``).
+    """
     need = memory_need(model, file, model.target, activations="sram")
-    return predict(workload(model), chip(model.target)).total_ms, need.of("sram")
+    return predict(workload(model), chip_with(model.target, rates)).total_ms, need.of("sram")
 
 
 def run_twin(inputs: Inputs, model: EspdlModel, file: Path, manifest: ModelManifest) -> tuple[list[Rows], float]:
