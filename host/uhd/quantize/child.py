@@ -78,11 +78,12 @@ def kept() -> Iterator[None]:
     """While inside, one process quantizes all jobs of this one, each in a fork: loading esp-ppq takes seconds.
 
     It loads while this process does something else. The files are those that ``run`` gives otherwise. Inside another
-    ``kept`` it changes nothing. Raises ``ToolMissingError`` without esp-ppq.
+    ``kept`` it changes nothing, and elsewhere than on Linux, where a fork may not use what was loaded before it.
+    Raises ``ToolMissingError`` without esp-ppq.
     """
     global _kept
     require_esp_ppq()
-    if _kept is not None:
+    if _kept is not None or sys.platform != "linux":
         yield
         return
     with _start("--serve", subprocess.PIPE, Path.cwd()) as process:
