@@ -50,11 +50,11 @@ def test_same_content_is_built_once(component: Path, tmp_path: Path) -> None:
 def test_another_model_is_another_file(component: Path, tmp_path: Path) -> None:
     first = build_elf(component, tmp_path)
     source = component / "src" / "model.cpp"
-    source.write_text(source.read_text().replace('"fake"', '"fresh"'))
+    source.write_text(source.read_text().replace('"fake"', '"renamed by a test"'))
     second = build_elf(component, tmp_path)
     assert second != first
-    assert b"fresh" in second.read_bytes()
-    assert b"fresh" not in first.read_bytes()
+    assert b"renamed by a test" in second.read_bytes()
+    assert b"renamed by a test" not in first.read_bytes()
 
 
 def test_the_image_is_for_the_emulated_chip(component: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_interrupted_then_killed_then_finished(
     whole = run_json(capsys, *arguments, "--state", tmp_path / "whole.jsonl")
     state = tmp_path / "broken.jsonl"
 
-    slow = ("--delay-ms", 50)  # a fast machine would be done before anyone could interrupt it
+    slow = ("--delay-ms", 150)  # a fast machine would be done before anyone could interrupt it
     process = start(state, *arguments, *slow)
     wait_for_photos(process, state, 2)
     process.send_signal(signal.SIGINT)
