@@ -1,7 +1,7 @@
-"""The frame codec in Python keeps up with any link: 50 MB/s each way, whatever the payload holds.
+"""The frame codec in Python keeps up with any link, whatever the payload holds.
 
-That is the aim, printed beside what this machine reaches; zeros were decoded at 53 MB/s on one processor and at 33 on
-a slower one. What fails is a codec so slow that no slow processor explains it.
+The aim is 50 MB/s each way, printed beside what this machine reaches. What must hold on any machine, however slow or
+busy, is relative to Python's own speed on it: a loop that only steps over blocks of one byte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from uhd.device.link import Decoder, Frame, encode_frame
 from uhd.device.messages import MAX_PAYLOAD
 
 AIM = 50.0  # MB/s of payload
-LEAST = 0.5 * AIM
+LEAST = 1.5  # times as fast as the loop
 COUNT = 100
 PATIENCE = 2.0  # seconds of trying, on a machine that has other things to do
 
@@ -31,15 +31,22 @@ def payloads(kind: str) -> list[bytes]:
     return made
 
 
-def best_rate(work: Callable[[], None]) -> float:
-    """MB/s of the fastest of many runs, in the time of this thread alone; ends early once it is fast enough."""
-    end, best = time.monotonic() + PATIENCE, 0.0
+def step_over_blocks() -> None:
+    blocks = b"\1" * MAX_PAYLOAD
+    for _ in range(COUNT // 10):
+        position = 0
+        while position < len(blocks):
+            position += blocks[position]
+
+
+def best_rates(*works: tuple[Callable[[], None], int]) -> list[float]:
+    """MB/s of the fastest of many runs of each work, which take turns, in the time of this thread alone."""
+    end, best = time.monotonic() + PATIENCE, [0.0] * len(works)
     while time.monotonic() < end:
-        started = time.thread_time_ns()
-        work()
-        best = max(best, COUNT * MAX_PAYLOAD * 1e3 / (time.thread_time_ns() - started))
-        if best >= 1.1 * AIM:
-            break
+        for index, (work, count) in enumerate(works):
+            started = time.thread_time_ns()
+            work()
+            best[index] = max(best[index], count * MAX_PAYLOAD * 1e3 / (time.thread_time_ns() - started))
     return best
 
 
@@ -58,7 +65,10 @@ def test_codec_speed(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
         found = [item.payload for piece in pieces for item in decoder.feed(piece) if isinstance(item, Frame)]
         assert found == made
 
-    rates = best_rate(encode), best_rate(decode)
+    encoded, decoded, stepped = best_rates((encode, COUNT), (decode, COUNT), (step_over_blocks, COUNT // 10))
     with capsys.disabled():
-        print(f"\n  {kind}: encoded at {rates[0]:.0f} MB/s, decoded at {rates[1]:.0f} MB/s", end="")
-    assert min(rates) >= LEAST
+        print(
+            f"\n  {kind}: encoded at {encoded:.0f} MB/s, decoded at {decoded:.0f} MB/s (aim {AIM:.0f}),"
+            f" blocks stepped over at {stepped:.0f} MB/s", end="",
+        )  # fmt: skip
+    assert min(encoded, decoded) >= LEAST * stepped

@@ -139,8 +139,8 @@ def test_unplugging_two_hundred_times_leaks_nothing() -> None:
                 port.read(0.1)
                 port.write(b"x")
         port.close()
-    assert open_fds() == before
-    assert threading.active_count() == threads
+    assert open_fds() <= before  # less where others' files were collected meanwhile
+    assert threading.active_count() <= threads
 
 
 def test_tcp_port() -> None:

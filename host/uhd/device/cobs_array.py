@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: The decoder jumps over 2**this many blocks at once when it looks for where blocks begin.
-_LEVELS = 6
+_LEVELS = 5
 
 
 def encode(data: bytes) -> bytes:
@@ -38,41 +38,40 @@ def encode(data: bytes) -> bytes:
 
 def decode(data: bytes) -> bytes | None:
     """See ``link.cobs_decode``."""
-    source = np.frombuffer(data, np.uint8)
-    codes = _block_starts(source)
-    last = int(codes[-1])
-    if last + data[last] != len(data):
+    size = len(data)
+    out = np.zeros(size + 1, np.uint8)
+    out[:size] = np.frombuffer(data, np.uint8)
+    codes = _block_starts(out)
+    lengths = out[codes]
+    if (codes + lengths).max() > size:
         return None
-    full = source[codes[:-1]] == 0xFF
-    out = source.copy()
+    full = codes[lengths == 0xFF]
     out[codes] = 0
-    if not full.any():
-        return out[1:].tobytes()
-    keep = np.ones(len(out), bool)
-    keep[0] = False
-    keep[codes[1:][full]] = False
+    if not full.size:
+        return out[1:size].tobytes()
+    keep = np.ones(size + 1, bool)
+    keep[[0, size]] = False
+    keep[full + 255] = False
     return out[keep].tobytes()
 
 
 def _block_starts(source: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Positions of the codes, in order: 0, then each where the one before points to.
+    """Positions of the codes, in any order: 0, then each where the one before points to; the end, where 0 stands, too.
 
     The chain is walked in long jumps, and the links that a jump passes are filled in for all jumps at once.
     """
-    size = len(source)
-    step = np.arange(size + 1)
-    step[:-1] += source
-    np.minimum(step, size, out=step)
+    end = len(source) - 1
+    step = np.arange(end + 1)
+    step += source
+    np.minimum(step, end, out=step)
     jumps = [step]
     for _ in range(_LEVELS):
         jumps.append(jumps[-1].take(jumps[-1]))
     far, position, walked = jumps.pop().item, 0, []
-    while position < size:
+    while position < end:
         walked.append(position)
         position = far(position)
     found = np.array(walked)
     for jump in reversed(jumps):
-        both = np.empty(2 * len(found), np.intp)
-        both[::2], both[1::2] = found, jump.take(found)
-        found = both
-    return found[found < size]
+        found = np.concatenate((found, jump.take(found)))
+    return found

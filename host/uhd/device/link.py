@@ -17,6 +17,7 @@ _MAX_BODY = LIMITS["MAX_BODY"][0]
 #: What console text may not contain: control characters other than bell, backspace, tab, LF, FF, CR and escape.
 _NOT_TEXT = re.compile("[\x00-\x06\x0b\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
 _BREAK = re.compile(rb"[\0\n]")
+_ONES = re.compile(rb"\x01+")
 #: So many blocks take as long one by one as by ``cobs_array``, and so many are looked at before the rest is guessed.
 _MANY, _LOOK = 300, 32
 
@@ -47,12 +48,16 @@ def cobs_decode(data: bytes) -> bytes | None:
     position, size, blocks = 0, len(data), 0
     while position < size:
         code = data[position]
-        end = position + code
-        if end > size:
-            return None
-        out += data[position + 1 : end]
-        if code != 0xFF and end < size:
-            out.append(0)
+        if code == 1:  # zeros come in runs
+            end = _ONES.match(data, position).end()  # type: ignore[union-attr]
+            out += bytes(end - position - (end == size))
+        else:
+            end = position + code
+            if end > size:
+                return None
+            out += data[position + 1 : end]
+            if code != 0xFF and end < size:
+                out.append(0)
         position = end
         blocks += 1
         # A short look tells how long the blocks are, hence how many there will be.
