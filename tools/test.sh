@@ -20,5 +20,5 @@ say "lint"
 "$PYTHON" -m ruff check -q host tests
 "$PYTHON" -m ruff format -q --check host tests || say "formatting differs from 'ruff format'"
 say "tests"
-"$PYTHON" -m pytest -q -n "${UHD_TEST_JOBS:-2}" --dist loadfile --durations 15 "$@"
+"$PYTHON" -m pytest -q -n "${UHD_TEST_JOBS:-2}" --dist loadfile --no-loadscope-reorder --durations 15 "$@"
 say "done"
