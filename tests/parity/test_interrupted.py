@@ -71,7 +71,10 @@ def photos_in(state: Path) -> int:
 
 def start(state: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "uhd.host", "parity", "--state", str(state), *(str(a) for a in arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
 
 
 def wait_for_photos(process: subprocess.Popen[str], state: Path, count: int) -> None:
@@ -88,7 +91,7 @@ def test_interrupted_then_killed_then_finished(
     whole = run_json(capsys, *arguments, "--state", tmp_path / "whole.jsonl")
     state = tmp_path / "broken.jsonl"
 
-    slow = ("--delay-ms", 150)  # a fast machine would be done before anyone could interrupt it
+    slow = ("--delay-ms", 50)  # a fast machine would be done before anyone could interrupt it
     process = start(state, *arguments, *slow)
     wait_for_photos(process, state, 2)
     process.send_signal(signal.SIGINT)
