@@ -107,3 +107,22 @@ def test_the_page_names_its_source(live: Stage) -> None:
     live.source.say("I (312) uhd: ready")
     wait_for(page, "document.getElementById('console').textContent === 'I (312) uhd: ready'")
     assert page.title() == "ultratinyod_r – UHD viewer"
+
+
+def test_faults_that_come_before_their_names_are_known_stay(live: Stage) -> None:
+    """The page asks the host program for the names of faults once it is connected; the answer may take its time."""
+    page, held = live.open(wait=False), []
+    page.route("**/source.json*", lambda route: held.append(route))
+    live.stop_server()
+    live.restart_server()
+    wait_until(lambda: page.wait_for_timeout(20) or bool(held), "a question for the names")
+    live.source.fault(33, "CAMERA_STOPPED", "no picture for 2 s")
+    live.source.fault(41, "LINK_STALLED", "128 bytes", stands=False)
+    live.source.fault(40, "FAULT_40", "")  # as a host program would tell of one that it does not know
+    page.wait_for_selector("#faults li.over")
+    text_is(page, "#faults li:first-child span", "no picture for 2 s")
+    with page.expect_response("**/source.json*"):
+        held[0].continue_()
+    text_is(page, "#faults li:nth-child(2) b", "40 DISPLAY_MISSING")
+    assert page.inner_text("#faults li.over").startswith("41 LINK_STALLED (over)")
+    assert "no picture for 2 s" in page.inner_text("#faults li:first-child")

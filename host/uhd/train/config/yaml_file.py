@@ -31,8 +31,25 @@ _RULES: tuple[tuple[str, str, str], ...] = (
 )
 
 
+#: Settings are two levels deep. What is far beyond would end in Python's limit of recursion, wherever that is set.
+_DEEPEST = 64
+
+
+class _TooDeep(Exception):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _TooDeep
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = set()
@@ -82,7 +99,7 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}{line}: not YAML ({_short(error.problem or error.context)})") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"{source}: not YAML ({_short(error)})") from None
-    except RecursionError:
+    except _TooDeep:
         raise ConfigError(f"{source}: nested too deeply", hint="settings are lines of key: value") from None
 
 

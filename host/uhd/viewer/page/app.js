@@ -139,13 +139,12 @@ async function onConnection(open) {
     return;
   }
   if (pause.paused) pause.set(false, false); // the host program may be another one now
+  faults.reset(); // now, not after the answer below: faults may come before it
   try {
     const source = await fetchSource();
     setText(byId("source-text"), source.title);
     byId("source-text").title = `${source.title} (uhd ${source.version})`;
-    faults.reset(source.faults);
-    if (now.device) faults.names(now.device.faults ?? []);
-    if (now.stats) faults.mask(now.stats.device.faults);
+    faults.know(source.faults);
   } catch (error) {
     console.error(error);
   }

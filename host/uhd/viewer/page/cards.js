@@ -87,15 +87,31 @@ export function showStats(stats) {
   )));
 }
 
+const unnamed = (code) => `FAULT_${code}`;
+
 /** The faults of a session: those that stand, and those that are over. */
 export class Faults {
-  constructor() { this.reset({}); }
+  constructor() {
+    this.known = {};
+    this.reset();
+  }
 
-  /** `known`: number -> { name, meaning }. */
-  reset(known) {
-    this.known = known;
+  reset() {
     this.list = new Map(); // code -> { name, text, stands }
+    this.unplaced = []; // names whose numbers are not known yet
     this.draw();
+  }
+
+  /** `known`: number -> { name, meaning }, for faults told by number. What was told in the meantime stays. */
+  know(known) {
+    this.known = known;
+    for (const [code, fault] of this.list) {
+      if (fault.name === unnamed(code)) fault.name = known[code]?.name ?? fault.name;
+      fault.text ||= this.#meaning(code);
+    }
+    const early = this.unplaced;
+    this.unplaced = [];
+    this.names(early.filter((name) => ![...this.list.values()].some((fault) => fault.name === name)));
   }
 
   event({ code, name, text, stands }) {
@@ -106,8 +122,11 @@ export class Faults {
 
   /** `names` as the device lists them in its answer to HELLO. */
   names(names) {
-    for (const [code, { name }] of Object.entries(this.known)) {
-      if (names.includes(name) && !this.list.get(Number(code))?.stands) this.#set(Number(code), true);
+    const codes = new Map(Object.entries(this.known).map(([code, { name }]) => [name, Number(code)]));
+    for (const name of names) {
+      const code = codes.get(name);
+      if (code === undefined) this.unplaced.push(name);
+      else if (!this.list.get(code)?.stands) this.#set(code, true);
     }
     this.draw();
   }
@@ -126,7 +145,7 @@ export class Faults {
 
   #set(code, stands) {
     const before = this.list.get(code);
-    const name = before?.name ?? this.known[code]?.name ?? `FAULT_${code}`;
+    const name = before?.name ?? this.known[code]?.name ?? unnamed(code);
     this.list.set(code, { name, text: before?.text ?? this.#meaning(code), stands });
   }
 
