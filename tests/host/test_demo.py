@@ -139,6 +139,17 @@ def test_published_commands_run_as_written(
         assert film.read()[1].shape == (64, 64, 3), "--actual-size"
 
 
+def test_the_dynamic_threshold(capsys: pytest.CaptureFixture[str], photos: Path, model: Path) -> None:
+    """Where nothing reaches the threshold, half of it does."""
+    words = ("--photos", photos, "--onnx", model, "--json", "--conf-thresh", "0.99")
+    found = [
+        [picture["boxes"] for picture in report(capsys, *words, *more)["pictures"]]
+        for more in ((), ("--use-dynamic-threshold", "--topk-before-conf", "--swap-logit-samples", 5))
+    ]
+    assert not any(found[0]) and any(found[1])
+    assert all(0.495 <= row[0] < 0.99 for boxes in found[1] for row in boxes)
+
+
 def test_videos_among_photos(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 6)
     out, _ = run(capsys, "--photos", clip, "--onnx", model, "--output", "films")

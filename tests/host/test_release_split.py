@@ -53,6 +53,19 @@ def test_a_release_with_split_filters(
     assert {f"{line.split(':')[0]}_part1" for line in made.rewrites[:-1]} < names
     assert main([*words, "--output", str(tmp_path / "none"), "--no-split-filters"]) == 2
     assert "--filter-limit 1k without --split-filters" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    for wrong, says in (
+        ("--calib-algorithm best", "unknown calibration algorithm"),
+        ("--tqt-steps -1", "steps of TQT"),
+    ):
+        assert main([*words, "--output", str(tmp_path / "none"), *wrong.split()]) == 2
+        assert says in capsys.readouterr().err and not (tmp_path / "none").exists(), "before anything is written"
+
+    monkeypatch.setattr(release, "TARGETS", ("c",))
+    words += ["--calib-algorithm", "minmax", "--use-layerwise-equalization", "--tqt-steps", "1", "--bias-correction"]
+    assert main([*words, "--output", str(tmp_path / "other")]) == 0
+    changed = load_manifest(tmp_path / "other" / "ultratinyod_r_c_speed.json").quantization
+    assert changed is not None and changed.calibration_algorithm == "minmax"
+    assert [line.split(":")[0] for line in changed.rewrites] == ["layerwise equalization", "TQT", "bias correction"]
 
 
 def test_the_shipped_a_is_split_and_gains() -> None:

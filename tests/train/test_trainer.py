@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,16 @@ def test_refuses_to_mix_runs(tmp_path: Path, photos: PhotoStore) -> None:
         Trainer(tiny(), scene_store(11), photos, tmp_path / "run", resume=True)
     with pytest.raises(ModelError, match="no training state to resume from"):
         Trainer(tiny(), photos, photos, tmp_path / "nothing", resume=True)
+
+
+def test_a_run_in_half_precision_goes_on_where_that_is_left_out(tmp_path: Path, photos: PhotoStore) -> None:
+    """As one of a GPU does on a CPU."""
+    Trainer(tiny(use_amp=True, epochs=2), photos, photos, tmp_path / "run").run(stop_after=1)
+    again = Trainer(tiny(use_amp=False, epochs=2), photos, photos, tmp_path / "run", resume=True)
+    again.run()
+    assert len(again.history) == 2 and math.isfinite(again.history[1]["loss"])
+    with pytest.raises(ConfigError, match="was started with amp_dtype = bfloat16, not float16"):
+        Trainer(tiny(use_amp=True, amp_dtype="float16", epochs=2), photos, photos, tmp_path / "run", resume=True)
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_state(tmp_path: Path, photos: PhotoStore) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uhd.host.quantize_tuning import tuning, tuning_options
+from uhd.host.quantize_tuning import grid_option, tuning, tuning_options
 from uhd.host.ui import Steps, emit_json, human_bytes, print_table
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ Presets: int8, speed and precision (for a model whose manifest names its variant
 @click.option("--bits", "--num-of-bits", default=8, show_default=True, help="16: all that ESP-DL can run in int16.")
 @click.option("--use-layerwise-equalization", is_flag=True, help="Balance consecutive layers first.")
 @tuning_options
+@grid_option
 @click.option("--split-filters", is_flag=True,
               help="Split filters that outgrow the data cache; every integer stays (docs/rewrites.md).")  # fmt: skip
 @click.option("--filter-limit", metavar="SIZE", help="Bytes of a filter with --split-filters.  [default: 48k]")

@@ -1,4 +1,4 @@
-"""The options of ``quantize`` that change weights after calibration, or say which grid to take."""
+"""The options of ``quantize`` and ``release`` that change weights after calibration, or say which grid to take."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ _OPTIONS = (
                  help="Train weights on the grid for N steps a block, against the float model."),
     click.option("--tqt-rate", default=1e-4, show_default=True, help="Learning rate of --tqt-steps."),
     click.option("--recalibrate", is_flag=True, help="Calibrate also where training has found a grid."),
-    click.option("--grid", type=click.Path(path_type=Path), help="Take all exponents from this file (docs/search.md)."),
 )  # fmt: skip
+grid_option = click.option(
+    "--grid", type=click.Path(path_type=Path), help="Take all exponents from this file (docs/search.md)."
+)
+"""Exponents are of one model for one target, so this is not for commands that make several files."""
 
 
 def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -26,7 +29,7 @@ def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tuning(
-    *, bias_correction: bool, tqt_steps: int, tqt_rate: float, recalibrate: bool, grid: Path | None
+    *, bias_correction: bool, tqt_steps: int, tqt_rate: float, recalibrate: bool, grid: Path | None = None
 ) -> dict[str, Any]:
     """The fields of ``uhd.quantize.settings.Settings`` that they stand for."""
     from uhd.quantize.grid import read_grid

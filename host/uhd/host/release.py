@@ -73,6 +73,8 @@ def command(
     that of the best F1 at IoU 0.5 on every 8th calibration photo, where these are labelled. Splitting filters
     changes no integer, which is checked; the predicted milliseconds go into the manifest.
     """
+    from dataclasses import replace
+
     from uhd.data.yolo import load_split
     from uhd.device import build, detectors
     from uhd.device.detectors import EVERY_SCORE, OnnxDetector, TwinDetector
@@ -88,6 +90,8 @@ def command(
     from uhd.quantize.settings import Settings
 
     limit = filter_limit_bytes(filter_limit, split_filters)
+    wanted = Settings(TARGETS[0], algorithm=calib_algorithm, equalize=use_layerwise_equalization, **tuning(**options))
+    wanted.check()  # before anything is written
     samples = load_split(val)
     folder = output or ZOO
     letter = variant.upper()
@@ -126,10 +130,9 @@ def command(
             for preset in PRESETS:
                 steps.start(f"quantize {target} {preset}")
                 path = folder / f"{name}_{target}_{preset}.espdl"
-                chosen = Settings(
-                    target, preset=resolve_preset(preset, letter), algorithm=calib_algorithm,
-                    equalize=use_layerwise_equalization, calibration_note=images.description, **tuning(**options),
-                )  # fmt: skip
+                chosen = replace(
+                    wanted, target=target, preset=resolve_preset(preset, letter), calibration_note=images.description
+                )
                 quantized = quantize_with_report(onnx, path, images.array, manifest, chosen).manifest
                 quantized, forecast = _split(path, quantized, images.array, limit if target != "c" else 0)
                 request = build.Request(letter, "qemu" if target == "c" else target, preset)

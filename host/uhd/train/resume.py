@@ -13,11 +13,12 @@ from uhd.train.config import TrainConfig
 def check_same_run(info: Mapping[str, Any], source: Path, config: TrainConfig, data: Mapping[str, Any]) -> None:
     """Raise ``ConfigError`` naming the first setting, or the photos, in which a state differs from what is given.
 
-    Settings that the state does not know are newer than it and are not compared.
+    Settings that the state does not know are newer than it and are not compared, nor is ``use_amp``: on a CPU it is
+    left out, and a run may go on there that was started on a GPU.
     """
     mine = config.settings()
     for name, value in info["config"].items():
-        if mine.get(name) != value:
+        if name != "use_amp" and mine.get(name) != value:
             raise ConfigError(
                 f"{source}: was started with {name} = {value}, not {mine.get(name)}",
                 hint="resume with the same settings, or start a new run with another --output",
